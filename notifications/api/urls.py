@@ -1,0 +1,12 @@
+"""The calls, each with and without a trailing slash. Mounted at /api/v1/ and, for older systems, at /."""
+
+from rest_framework.routers import SimpleRouter
+
+from notifications.api.views import NotificationViewSet, UserViewSet
+
+router = SimpleRouter()
+router.trailing_slash = "/?"
+router.register("notifications", NotificationViewSet, basename="notification")
+router.register("users", UserViewSet, basename="user")
+
+urlpatterns = router.urls

@@ -1,0 +1,295 @@
+"""The API's calls: read the request, call one flow, answer. Rules live in intake and changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import Http404
+from drf_spectacular.utils import (
+    OpenApiExample,
+    OpenApiParameter,
+    extend_schema,
+    extend_schema_view,
+)
+from rest_framework import status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from notifications import changes, intake
+from notifications.api.filters import NotificationFilters, filtered
+from notifications.api.pagination import NewestFirst
+from notifications.api.serializers import (
+    NotificationDetail,
+    NotificationInput,
+    NotificationOutput,
+    Problem,
+    StatusChange,
+    present,
+    present_in_detail,
+)
+from notifications.models import Notification, NotificationQuerySet
+from users.api import views as users_views
+from users.api.serializers import UserChange, UserInput, UserOutput
+from users.api.views import caller_of, project_of
+from users.models import Scope
+
+#: Built once: a serializer's fields are copied at its making, which costs more than the checking.
+_INPUT = NotificationInput()
+_STATUS = StatusChange()
+_IDEMPOTENCY_KEY = re.compile(r'"?([!#-~]{1,255})"?')
+
+_CHANGES = {
+    "cancelled": changes.cancel,
+    "read": changes.mark_read,
+    "unread": changes.mark_unread,
+}
+_PROBLEMS = dict.fromkeys((400, 401, 403, 429, 503), Problem)
+_PAGING = [
+    OpenApiParameter("limit", int, description="Results on a page: 50, at most 250."),
+    OpenApiParameter("cursor", str, description="From `next` or `previous`."),
+]
+
+
+class WithQuotaHeaders:
+    """Tells the caller how much of the key's rate limit is left, on every answer."""
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)  # type: ignore[misc]
+        quota = getattr(getattr(request, "_request", request), "quota", None)
+        if quota:
+            for name, value in quota.headers().items():
+                response[name] = value
+        return response
+
+
+@extend_schema_view(
+    create=extend_schema(
+        summary="Send a notification",
+        request=NotificationInput,
+        responses={201: NotificationOutput, 409: Problem, 422: Problem, **_PROBLEMS},
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                str,
+                OpenApiParameter.HEADER,
+                description="Up to 255 visible characters, kept 7 days. The same key and body again answer "
+                "as the first time, with `Idempotent-Replayed: true`, and send nothing.",
+            )
+        ],
+        examples=[
+            OpenApiExample(
+                "E-mail to an address",
+                {
+                    "channel": "email",
+                    "recipient": "ada@example.com",
+                    "title": "Your order has shipped",
+                    "message": "Hello Ada,\n\nyour order is on its way.",
+                },
+                request_only=True,
+            ),
+            OpenApiExample(
+                "One-time code by SMS",
+                {
+                    "channel": "sms",
+                    "recipient": "+15005550006",
+                    "message": "Your code is 123456",
+                    "priority": "high",
+                },
+                request_only=True,
+            ),
+            OpenApiExample(
+                "In-app message to a user",
+                {
+                    "channel": "in_app",
+                    "user_id": 4,
+                    "title": "Welcome!",
+                    "message": "Good to have you here.",
+                    "url": "https://example.com/start",
+                },
+                request_only=True,
+            ),
+        ],
+    ),
+    retrieve=extend_schema(
+        summary="One notification, with its attempts",
+        responses={200: NotificationDetail, 404: Problem, **_PROBLEMS},
+    ),
+    list=extend_schema(
+        summary="Notifications, newest first",
+        parameters=[NotificationFilters, *_PAGING],
+        responses={200: NotificationOutput(many=True), **_PROBLEMS},
+    ),
+    change_status=extend_schema(
+        summary="Cancel it, or mark it read or unread",
+        request=StatusChange,
+        responses={200: NotificationOutput, 404: Problem, 409: Problem, **_PROBLEMS},
+    ),
+)
+class NotificationViewSet(WithQuotaHeaders, viewsets.GenericViewSet[Notification]):
+    """Send, find, cancel, mark read."""
+
+    serializer_class = NotificationOutput
+    pagination_class = NewestFirst
+    queryset = Notification.objects.none()
+    lookup_value_regex = "[^/]+"
+    scopes = {
+        "create": Scope.SEND,
+        "list": Scope.READ,
+        "retrieve": Scope.READ,
+        "change_status": Scope.SEND,
+    }
+
+    def create(self, request: Request) -> Response:
+        submission = _submission(request)
+        accepted = intake.submit(submission)
+        headers = {"Location": f"/api/v1/notifications/{accepted.notification.id}"}
+        if accepted.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        return Response(present(accepted.notification), status.HTTP_201_CREATED, headers=headers)
+
+    def list(self, request: Request) -> Response:
+        project = project_of(request)
+        found = filtered(_notifications(request), project, request.query_params)
+        return _page(self, found)
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        return Response(present_in_detail(_notification(request, pk, with_attempts=True)))
+
+    @action(detail=True, methods=["patch"], url_path="status")
+    def change_status(self, request: Request, pk: str) -> Response:
+        notification = _notification(request, pk)
+        wanted = _STATUS.run_validation(request.data)["status"]
+        _CHANGES[wanted](notification.id)
+        notification.refresh_from_db()
+        return Response(present(notification))
+
+
+def _submission(request: Request) -> intake.Submission:
+    caller = caller_of(request)
+    values = _INPUT.run_validation(request.data)
+    key = _idempotency_key(request)
+    return intake.Submission(
+        project_id=caller.project_id,
+        api_key_id=caller.key_id,
+        live=caller.live,
+        idempotency_key=key,
+        fingerprint=_fingerprint(request.data) if key else b"",
+        **values,
+    )
+
+
+def _idempotency_key(request: Request) -> str:
+    """The header's value, with or without the quotes of a structured field (RFC 8941)."""
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return ""
+    match = _IDEMPOTENCY_KEY.fullmatch(given.strip())
+    if match is None:
+        message = "An Idempotency-Key has 1 to 255 visible ASCII characters."
+        raise ValidationError({"Idempotency-Key": [message]}, code="invalid")
+    return match.group(1)
+
+
+def _fingerprint(body: Any) -> bytes:
+    """Of what was asked for, not of how it was spelled: the order of names does not matter."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
+
+
+def _notifications(request: Request) -> NotificationQuerySet:
+    return Notification.objects.of_project(project_of(request))
+
+
+def _notification(request: Request, pk: str, *, with_attempts: bool = False) -> Notification:
+    """The caller's own notification. Raises Http404, or ValidationError where `pk` is no UUID."""
+    try:
+        notification_id = UUID(pk)
+    except ValueError as error:
+        raise ValidationError({"id": ["This is not a UUID."]}, code="invalid") from error
+    found: QuerySet[Notification] = _notifications(request)
+    if with_attempts:
+        found = found.prefetch_related("attempts")
+    notification = found.filter(id=notification_id).first()
+    if notification is None:
+        raise Http404
+    return notification
+
+
+def _page(view: Any, found: QuerySet[Notification]) -> Response:
+    page = view.paginate_queryset(found)
+    response: Response = view.get_paginated_response([present(item) for item in page])
+    return response
+
+
+@extend_schema_view(
+    create=extend_schema(
+        summary="Register a person",
+        request=UserInput,
+        responses={201: UserOutput, 409: Problem, **_PROBLEMS},
+        examples=[
+            OpenApiExample(
+                "A person with both addresses",
+                {"name": "Ada", "email": "ada@example.com", "phone": "+15005550006"},
+                request_only=True,
+            )
+        ],
+    ),
+    retrieve=extend_schema(
+        summary="What is known of a person", responses={200: UserOutput, 404: Problem, **_PROBLEMS}
+    ),
+    update=extend_schema(
+        summary="Create or replace a person",
+        request=UserChange,
+        responses={200: UserOutput, 201: UserOutput, 409: Problem, **_PROBLEMS},
+    ),
+    partial_update=extend_schema(
+        summary="Change a person",
+        request=UserChange,
+        responses={200: UserOutput, 404: Problem, 409: Problem, **_PROBLEMS},
+    ),
+    destroy=extend_schema(
+        summary="Forget a person: addresses and content are erased",
+        responses={204: None, 404: Problem, **_PROBLEMS},
+    ),
+    notifications=extend_schema(
+        summary="A person's notifications, newest first",
+        parameters=[NotificationFilters, *_PAGING],
+        responses={200: NotificationOutput(many=True), **_PROBLEMS},
+    ),
+)
+@extend_schema(
+    parameters=[OpenApiParameter("user_id", str, OpenApiParameter.PATH, description="Your own id.")]
+)
+class UserViewSet(WithQuotaHeaders, users_views.UserViewSet):
+    """People, with what was sent to them. Here because forgetting and history touch notifications."""
+
+    serializer_class = UserOutput
+    pagination_class = NewestFirst
+    scopes = users_views.UserViewSet.scopes | {
+        "destroy": Scope.MANAGE,
+        "notifications": Scope.READ,
+    }
+
+    def destroy(self, request: Request, user_id: str) -> Response:
+        changes.forget(self.recipient(request, user_id))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @action(detail=True, methods=["get"])
+    def notifications(self, request: Request, user_id: str) -> Response:
+        """A user never seen has an empty list: whoever asks need not know whether we have met."""
+        recipient = self.find(request, user_id)
+        theirs = _notifications(request).filter(recipient=recipient) if recipient else None
+        found = filtered(
+            Notification.objects.none() if theirs is None else theirs,
+            project_of(request),
+            request.query_params,
+        )
+        paginator = NewestFirst()
+        page = paginator.paginate_queryset(found, request, view=self)
+        return paginator.get_paginated_response([present(item) for item in page or []])

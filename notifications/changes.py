@@ -1,0 +1,145 @@
+"""What people change about a stored notification: cancel, retry now, read, resend, forget.
+
+Each is one conditional UPDATE, so that it cannot collide with a worker: whoever comes second changes nothing and is
+told what is allowed. API, admin and commands all call these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.db.models.functions import Coalesce, Now
+
+from notifications.intake import Accepted, Submission, submit
+from notifications.models import Attempt, Flow, Notification, Status
+from notifications.waking import wake
+from users.models import Recipient
+from users.refusals import Conflict
+
+
+def cancel(notification_id: UUID) -> None:
+    """Stop a waiting notification, also one that a worker has claimed and not begun.
+
+    Cancelling what is cancelled already is fine. Raises Conflict where it is too late.
+    """
+    pending = Notification.objects.filter(id=notification_id).cancellable()
+    if pending.update(status=Status.CANCELLED, leased_until=None):
+        return
+    status = Notification.objects.values_list("status", flat=True).get(id=notification_id)
+    if status != Status.CANCELLED:
+        raise Conflict(
+            "not_cancellable",
+            f"This notification is {status}; only a pending one can be cancelled.",
+            "status",
+        )
+
+
+def retry_now(notification_id: UUID) -> None:
+    """Make a waiting notification due at once. Raises Conflict where it is not waiting."""
+    waiting = Notification.objects.filter(id=notification_id, status=Status.PENDING)
+    if not waiting.update(due_at=Now()):
+        raise Conflict("not_waiting", "Only a pending notification can be tried now.", "status")
+    lane = Flow.objects.values_list("lane", flat=True).get(
+        id=Notification.objects.values("flow_id").filter(id=notification_id)
+    )
+    transaction.on_commit(lambda: wake(lane), robust=True)
+
+
+def mark_read(notification_id: UUID) -> None:
+    """Reading is not a status: it sets `read_at`, once. Raises Conflict for what never reached anybody."""
+    _set_read(notification_id, Coalesce("read_at", Now()))
+
+
+def mark_unread(notification_id: UUID) -> None:
+    _set_read(notification_id, None)
+
+
+def _set_read(notification_id: UUID, moment: Coalesce | None) -> None:
+    never_arrived = Q(status__in=(Status.FAILED, Status.CANCELLED, Status.EXPIRED))
+    readable = Notification.objects.filter(~never_arrived, id=notification_id)
+    if not readable.update(read_at=moment):
+        raise Conflict(
+            "not_readable",
+            "A failed, cancelled or expired notification has reached nobody who could read it.",
+            "status",
+        )
+
+
+def resend(notification: Notification) -> Accepted:
+    """Send it again, as a new notification that names this one in `resend_of`.
+
+    Each notification is resent once: pressing twice sends once, and the next resend starts from the newest.
+    Raises Conflict, or Refused where the recipient has no address any more.
+    """
+    if notification.erased_at:
+        raise Conflict("erased", "The person was forgotten; nothing is left to send.")
+    if notification.status not in Notification.RESENDABLE:
+        raise Conflict(
+            "not_resendable",
+            f"This notification is {notification.status}; it has not been sent yet.",
+        )
+    try:
+        with transaction.atomic():
+            return submit(_again(notification))
+    except IntegrityError as error:
+        if "resend_of" not in str(error):
+            raise
+        newer = Notification.objects.only("id").get(resend_of=notification)
+        raise Conflict(
+            "already_resent", f"This was resent already, as {newer.id}. Resend that one."
+        ) from error
+
+
+def _again(notification: Notification) -> Submission:
+    """To the same address as the first time. In-app and address-less ones go by user id alone."""
+    by_address = notification.channel != "in_app" and notification.address
+    return Submission(
+        project_id=notification.project_id,
+        channel=notification.channel,
+        priority=notification.priority,
+        live=notification.live,
+        user_id=notification.user_id,
+        recipient=notification.address if by_address else "",
+        title=notification.title,
+        message=notification.message,
+        html=notification.html,
+        url=notification.url,
+        category=notification.category,
+        reference=notification.reference,
+        metadata=notification.metadata,
+        resend_of=notification.id,
+    )
+
+
+def forget(recipient: Recipient) -> None:
+    """Erase the person: addresses and content go, waiting ones are cancelled, the ledger's ids stay.
+
+    What is in flight cannot be called back, but it will not be tried again.
+    """
+    with transaction.atomic():
+        theirs = Notification.objects.filter(recipient=recipient)
+        ids = list(theirs.select_for_update().order_by("id").values_list("id", flat=True))
+        _erase(ids)
+        recipient.delete()
+
+
+def _erase(ids: Iterable[UUID]) -> None:
+    erased = Notification.objects.filter(id__in=list(ids))
+    erased.cancellable().update(status=Status.CANCELLED, leased_until=None)
+    erased.update(
+        address="",
+        title="",
+        message="",
+        html="",
+        url="",
+        metadata={},
+        failure_detail="",
+        review_at=None,
+        expires_at=Now(),
+        erased_at=Now(),
+        recipient=None,
+    )
+    Attempt.objects.filter(notification__in=erased).update(detail="")

@@ -1,0 +1,297 @@
+"""Delivery: CLAIM -> render -> BEGIN -> send -> SETTLE, again until nothing of the lane is due.
+
+One thread (the drain's own) speaks to the database; a pool of threads speaks to the provider. No transaction is
+ever open while a provider is being called. Many calls are in flight at once and a slot is refilled as soon as it is
+free, so that one slow call holds up nobody.
+"""
+
+from __future__ import annotations
+
+import queue as thread_queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import structlog
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from notifications import providers, queue
+from notifications.models import SANDBOX_LANE
+from notifications.providers.base import Ambiguous, Message, Provider, ProviderError, Sent
+from notifications.providers.deadline import Deadline
+from notifications.queue import Claimed, Settlement
+from notifications.rendering import render
+from notifications.retry import judge
+
+log = structlog.get_logger(__name__)
+
+#: Most rows one claim takes.
+LARGEST_CLAIM = 500
+#: Seconds for which answers are gathered, so that several share one commit.
+GATHER = 0.008
+#: Seconds between two tries to store answers while the database is away.
+DATABASE_AWAY_WAIT = 1.0
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+
+
+def never() -> bool:
+    return False
+
+
+def drain(lane: str, stopping: Callable[[], bool] = never) -> int:
+    """Deliver all that is due in the lane. Returns how many calls were settled.
+
+    At most one drain of a lane runs in a process; another call meanwhile makes the running one look once more and
+    returns 0 at once. When `stopping` says so, nothing new is claimed and what is in flight is finished.
+
+    Raises OperationalError or InterfaceError when the database cannot be asked what is due.
+    """
+    if not _running.enter(lane):
+        return 0
+    settled = 0
+    try:
+        while True:
+            settled += _drain_once(lane, stopping)
+            if not _running.leave_unless_called_again(lane):
+                return settled
+    except BaseException:
+        _running.leave(lane)
+        raise
+
+
+def _drain_once(lane: str, stopping: Callable[[], bool]) -> int:
+    provider = provider_of(lane)
+    if provider is None:
+        log.warning("lane_without_provider", lane=lane)
+        return 0
+    return Drain(lane, provider, stopping).run()
+
+
+def provider_of(lane: str) -> Provider | None:
+    """The provider that carries the lane; None where no vendor is configured for its channel."""
+    channel = lane.partition(".")[0]
+    name = "sandbox" if lane == SANDBOX_LANE else providers.for_channel(channel)
+    return providers.get(name) if name else None
+
+
+class Drain:
+    """One pass over a lane. Its thread claims, begins and settles; pool threads only send."""
+
+    def __init__(self, lane: str, provider: Provider, stopping: Callable[[], bool]) -> None:
+        self.lane = lane
+        self.provider = provider
+        self.stopping = stopping
+        self.slots = provider.max_in_flight
+        self.pool = _pool_of(lane, self.slots)
+        self.claimed: deque[Claimed] = deque()
+        self.in_flight = 0
+        self.answers: thread_queue.SimpleQueue[Settlement] = thread_queue.SimpleQueue()
+        self.unsettled: list[Settlement] = []
+        self.settled = 0
+        self.begun = 0
+        self.exhausted = False
+        self.alone = False
+        self.trouble: Exception | None = None
+        self.started = time.monotonic()
+
+    def run(self) -> int:
+        """Until nothing is due and nothing in flight. Raises what kept it from claiming, at the end."""
+        while True:
+            self._refill()
+            if not self.in_flight and not self.unsettled:
+                break
+            self._collect_answers()
+            self._settle()
+        self._give_back()
+        if self.trouble:
+            raise self.trouble
+        return self.settled
+
+    # -- claim and begin ------------------------------------------------------------------------------
+
+    def _refill(self) -> None:
+        """Put as many rows in flight as there are free slots."""
+        while not self._must_not_begin() and (free := self.slots - self.in_flight) > 0:
+            try:
+                if not self.claimed and not self._claim():
+                    return
+                self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
+            except DATABASE_AWAY as error:
+                self._note_trouble(error)
+
+    def _must_not_begin(self) -> bool:
+        if self.alone and self.in_flight:
+            return True
+        return bool(self.trouble or self.unsettled or self.exhausted or self.stopping())
+
+    def _claim(self) -> bool:
+        self.claimed.extend(queue.claim(self.lane, self._claim_size(), settings.CLAIM_LEASE))
+        self.alone = not self.claimed and not self.in_flight
+        if self.alone:
+            self.claimed.extend(queue.claim_suspect(self.lane, settings.CLAIM_LEASE))
+        self.exhausted = not self.claimed
+        return not self.exhausted
+
+    def _claim_size(self) -> int:
+        """What can be begun within half a lease at the present pace, and at least what the slots hold."""
+        pace = self.begun / max(time.monotonic() - self.started, 0.1)
+        within_half_a_lease = int(pace * settings.CLAIM_LEASE / 2)
+        return max(self.slots, min(within_half_a_lease, LARGEST_CLAIM))
+
+    def _begin(self, rows: list[Claimed]) -> None:
+        messages = {row.id: message for row in rows if (message := self._render(row))}
+        lease = settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN
+        begun = queue.begin([row for row in rows if row.id in messages], self.provider.name, lease)
+        queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
+        self.begun += len(begun)
+        self.in_flight += len(begun)
+        began_at = time.monotonic()
+        for row in rows:
+            if row.id in begun:
+                self.pool.submit(self._send, row, messages[row.id], began_at)
+
+    def _render(self, row: Claimed) -> Message | None:
+        try:
+            return render(row, settings.DEFAULT_FROM_EMAIL)
+        except Exception as error:
+            log.exception("rendering_failed", notification=str(row.id))
+            queue.fail_unsent(row, "rendering_failed", f"{type(error).__name__}: {error}")
+            return None
+
+    def _give_back(self) -> None:
+        try:
+            queue.give_back(list(self.claimed))
+        except DATABASE_AWAY as error:  # their leases end by themselves
+            self._note_trouble(error)
+
+    def _note_trouble(self, error: Exception) -> None:
+        self.trouble = error
+        connection.close()
+
+    # -- send: in a pool thread, without the database ----------------------------------------------------
+
+    def _send(self, row: Claimed, message: Message, began_at: float) -> None:
+        answer = call(self.provider, message)
+        verdict = judge(
+            answer,
+            attempt=row.attempt_count + 1,
+            max_attempts=settings.MAX_ATTEMPTS,
+            chance=random.random(),  # noqa: S311  (jitter, not a secret)
+        )
+        self.answers.put(Settlement(row.id, row.fence, verdict, time.monotonic() - began_at))
+
+    # -- settle -----------------------------------------------------------------------------------------
+
+    def _collect_answers(self) -> None:
+        """Wait for an answer, then a moment for others that can share its commit."""
+        if self.unsettled and not self.in_flight:
+            return
+        try:
+            self._take(self.answers.get(timeout=DATABASE_AWAY_WAIT))
+            gather_until = time.monotonic() + GATHER
+            while self.in_flight:
+                self._take(self.answers.get(timeout=max(gather_until - time.monotonic(), 0)))
+        except thread_queue.Empty:
+            return
+
+    def _take(self, settlement: Settlement) -> None:
+        self.in_flight -= 1
+        self.unsettled.append(settlement)
+
+    def _settle(self) -> None:
+        """Store the answers. While the database is away they are kept, and tried again."""
+        if not self.unsettled:
+            return
+        try:
+            queue.settle(self.unsettled, settings.UNKNOWN_REVIEW_AFTER)
+        except DATABASE_AWAY as error:
+            log.warning("settle_postponed", lane=self.lane, answers=len(self.unsettled))
+            self._note_trouble(error)
+            time.sleep(DATABASE_AWAY_WAIT)
+            return
+        _log_settled(self.unsettled)
+        self.settled += len(self.unsettled)
+        self.unsettled.clear()
+        self.exhausted = False
+
+
+def call(provider: Provider, message: Message) -> Sent | ProviderError:
+    """The provider's answer, as a value. A bug in a provider leaves open what had left by then."""
+    try:
+        return provider.send(message, Deadline(settings.SEND_DEADLINE))
+    except ProviderError as error:
+        return error
+    except Exception as error:
+        log.exception(
+            "provider_bug", provider=provider.name, notification=str(message.notification_id)
+        )
+        return Ambiguous("unexpected_error", type(error).__name__)
+
+
+def _log_settled(settlements: list[Settlement]) -> None:
+    for settlement in settlements:
+        verdict = settlement.verdict
+        if verdict.outcome != "accepted":
+            log.warning(
+                "not_accepted",
+                notification=str(settlement.id),
+                outcome=verdict.outcome,
+                code=verdict.code,
+                status=verdict.status,
+            )
+    accepted = [s for s in settlements if s.verdict.outcome == "accepted"]
+    if accepted:
+        sample = [str(s.id) for s in islice(accepted, 3)]
+        log.info("accepted", count=len(accepted), notifications=sample)
+
+
+class _Running:
+    """Which lanes are being drained in this process, and which were called for meanwhile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._called_again: dict[str, bool] = {}
+
+    def enter(self, lane: str) -> bool:
+        with self._lock:
+            if lane in self._called_again:
+                self._called_again[lane] = True
+                return False
+            self._called_again[lane] = False
+            return True
+
+    def leave_unless_called_again(self, lane: str) -> bool:
+        """True when somebody called meanwhile, so that the drain has to look once more."""
+        with self._lock:
+            if self._called_again[lane]:
+                self._called_again[lane] = False
+                return True
+            del self._called_again[lane]
+            return False
+
+    def leave(self, lane: str) -> None:
+        with self._lock:
+            self._called_again.pop(lane, None)
+
+    def lanes(self) -> list[str]:
+        with self._lock:
+            return list(self._called_again)
+
+
+_running = _Running()
+_pools: dict[str, ThreadPoolExecutor] = {}
+_pools_lock = threading.Lock()
+
+
+def _pool_of(lane: str, slots: int) -> ThreadPoolExecutor:
+    """The lane's own threads, kept between drains: a provider keeps a connection in each."""
+    with _pools_lock:
+        if lane not in _pools:
+            _pools[lane] = ThreadPoolExecutor(slots, thread_name_prefix=f"send-{lane}")
+        return _pools[lane]

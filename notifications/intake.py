@@ -1,0 +1,302 @@
+"""Intake: from a checked request to a stored notification, in one transaction.
+
+`submit()` is the one door: the API, commands and the admin's resend all go through it. When it returns, the
+notification is committed; only then is its lane woken, which never fails and never blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from uuid_utils.compat import uuid7
+
+from notifications import providers
+from notifications.models import SANDBOX_LANE, IdempotencyKey, Notification, Status, lane_of
+from notifications.retry import lifetime
+from notifications.waking import wake
+from users import directory
+from users.directory import Destination
+from users.refusals import IdempotencyKeyInUse, IdempotencyKeyReused, Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A notification that is asked for: checked in shape, not yet in meaning.
+
+    `user_id` and `recipient` may be empty, but not both. `fingerprint` is of the whole body, and matters only beside an
+    `idempotency_key`.
+    """
+
+    project_id: int
+    channel: str
+    message: str
+    live: bool = True
+    api_key_id: int | None = None
+    user_id: str = ""
+    recipient: str = ""
+    priority: str = "normal"
+    title: str = ""
+    html: str = ""
+    url: str = ""
+    category: str = ""
+    reference: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    scheduled_for: datetime | None = None
+    expires_at: datetime | None = None
+    idempotency_key: str = ""
+    fingerprint: bytes = b""
+    resend_of: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The stored notification; `replayed` when the same request had stored it before."""
+
+    notification: Notification
+    replayed: bool = False
+
+
+INSERT = """
+INSERT INTO notifications_notification (
+    id, project_id, flow_id, recipient_id, user_id, channel, priority, live, api_key_id,
+    address, title, message, html, url, category, reference, metadata, status,
+    failure_kind, failure_code, failure_detail, provider, provider_message_id,
+    created_at, scheduled_for, due_at, expires_at, fence, attempt_count, lapses, resends, resend_of_id
+)
+SELECT
+    %(id)s, %(project_id)s, %(flow_id)s, %(recipient_id)s, %(user_id)s, %(channel)s, %(priority)s,
+    %(live)s, %(api_key_id)s, %(address)s, %(title)s, %(message)s, %(html)s, %(url)s, %(category)s,
+    %(reference)s, %(metadata)s::jsonb, 'pending', '', '', '', '', '',
+    moment, %(scheduled_for)s, due, coalesce(%(expires_at)s, due + %(lifetime)s), 0, 0, 0, 0, %(resend_of)s
+FROM (SELECT moment, greatest(%(scheduled_for)s, moment) AS due FROM clock_timestamp() AS moment)
+RETURNING created_at, due_at, expires_at
+"""
+
+#: (project, lane) -> id of its flow. Flows are never deleted.
+_flows: dict[tuple[int, str], int] = {}
+
+
+def submit(submission: Submission) -> Accepted:
+    """Store the notification, and wake its lane.
+
+    Raises Refused (nothing was stored, the recipient neither), Conflict, IdempotencyKeyInUse or
+    IdempotencyKeyReused.
+    """
+    lane = lane_for(submission.channel, submission.priority, submission.live)
+    flow_id = flow_of(submission.project_id, lane)
+    accepted = _store_whatever_races(submission, flow_id, in_sandbox=lane == SANDBOX_LANE)
+    if not accepted.replayed:
+        transaction.on_commit(lambda: wake(lane), robust=True)
+    return accepted
+
+
+def lane_for(channel: str, priority: str, live: bool) -> str:
+    """Live messages go through their channel's vendor; everything else to the sandbox.
+
+    Raises Refused where a live message has no vendor and must not go to the sandbox: nobody shall believe that
+    mail went out which did not.
+    """
+    if not live:
+        return SANDBOX_LANE
+    if providers.for_channel(channel):
+        return lane_of(channel, priority)
+    if settings.SANDBOX:
+        return SANDBOX_LANE
+    raise Refused(
+        "channel_not_configured",
+        f"This service has no provider for {channel}. Its operator sets one up by environment variables.",
+        "channel",
+    )
+
+
+def _store_whatever_races(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
+    """A recipient may be made or forgotten between our look and our insert: then look again."""
+    for last_try in (False, False, True):
+        try:
+            return _store(submission, flow_id, in_sandbox)
+        except IntegrityError as error:
+            if last_try or "notification_resend_of" in str(error) or "resend_of_id" in str(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _store(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
+    if submission.idempotency_key:
+        with transaction.atomic():
+            return _store_once(submission, flow_id, in_sandbox)
+    destination = _destination(submission, in_sandbox)
+    if destination.recipient_id is not None:
+        # One statement is a transaction by itself.
+        return Accepted(_insert(submission, flow_id, destination, destination.recipient_id))
+    with transaction.atomic():
+        return Accepted(_insert_with_recipient(submission, flow_id, destination))
+
+
+def _store_once(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
+    """The first request of a key stores; the same again is answered from what is stored."""
+    _lock(submission)
+    known = (
+        IdempotencyKey.objects.select_related("notification")
+        .filter(project_id=submission.project_id, key=submission.idempotency_key)
+        .first()
+    )
+    if known:
+        if bytes(known.fingerprint) != submission.fingerprint:
+            raise IdempotencyKeyReused
+        return Accepted(_as_accepted(known.notification), replayed=True)
+    destination = _destination(submission, in_sandbox)
+    notification = _insert_with_recipient(submission, flow_id, destination)
+    IdempotencyKey.objects.create(
+        project_id=submission.project_id,
+        key=submission.idempotency_key,
+        fingerprint=submission.fingerprint,
+        notification=notification,
+    )
+    return Accepted(notification)
+
+
+def _lock(submission: Submission) -> None:
+    """Hold the key until the transaction ends. Raises IdempotencyKeyInUse where another request does."""
+    name = f"{submission.project_id}:{submission.idempotency_key}".encode()
+    number = int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (number,))
+        if not cursor.fetchone()[0]:
+            raise IdempotencyKeyInUse
+
+
+def _as_accepted(notification: Notification) -> Notification:
+    """The notification as its first answer showed it, whatever has become of it since."""
+    notification.status = Status.PENDING
+    notification.failure_kind = notification.failure_code = notification.failure_detail = ""
+    notification.provider = ""
+    notification.attempt_count = 0
+    notification.due_at = max(
+        notification.created_at, notification.scheduled_for or notification.created_at
+    )
+    notification.sent_at = notification.delivered_at = notification.read_at = None
+    return notification
+
+
+def _destination(submission: Submission, in_sandbox: bool) -> Destination:
+    destination = directory.find(
+        submission.project_id, submission.channel, submission.user_id, submission.recipient
+    )
+    if destination.address or in_sandbox:
+        return destination
+    fallback = {"email": settings.FALLBACK_EMAIL, "sms": settings.FALLBACK_PHONE}
+    address = fallback[submission.channel]
+    if address:
+        return Destination(destination.user_id, address, destination.recipient_id)
+    name = {"email": "e-mail address", "sms": "phone number"}[submission.channel]
+    key = {"email": "email", "sms": "phone"}[submission.channel]
+    raise Refused(
+        "no_address",
+        f"This user has no {name}. Add one with PATCH /api/v1/users/{destination.user_id} "
+        f'{{"{key}": "..."}}, or name one in `recipient`.',
+        "recipient" if submission.recipient else "user_id",
+    )
+
+
+def _insert_with_recipient(
+    submission: Submission, flow_id: int, destination: Destination
+) -> Notification:
+    recipient_id = destination.recipient_id or directory.make(
+        submission.project_id, submission.channel, destination
+    )
+    return _insert(submission, flow_id, destination, recipient_id)
+
+
+def _insert(
+    submission: Submission, flow_id: int, destination: Destination, recipient_id: int
+) -> Notification:
+    notification = Notification(
+        id=uuid7(),
+        project_id=submission.project_id,
+        flow_id=flow_id,
+        recipient_id=recipient_id,
+        user_id=destination.user_id,
+        address=destination.address,
+        channel=submission.channel,
+        priority=submission.priority,
+        live=submission.live,
+        api_key_id=submission.api_key_id,
+        title=submission.title,
+        message=submission.message,
+        html=submission.html,
+        url=submission.url,
+        category=submission.category,
+        reference=submission.reference,
+        metadata=submission.metadata,
+        scheduled_for=submission.scheduled_for,
+        resend_of_id=submission.resend_of,
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(INSERT, _parameters(notification, submission.expires_at))
+        row = cursor.fetchone()
+    notification.created_at, notification.due_at, notification.expires_at = row
+    return notification
+
+
+def _parameters(notification: Notification, expires_at: datetime | None) -> dict[str, Any]:
+    return {
+        "id": notification.id,
+        "project_id": notification.project_id,
+        "flow_id": notification.flow_id,
+        "recipient_id": notification.recipient_id,
+        "user_id": notification.user_id,
+        "channel": notification.channel,
+        "priority": notification.priority,
+        "live": notification.live,
+        "api_key_id": notification.api_key_id,
+        "address": notification.address,
+        "title": notification.title,
+        "message": notification.message,
+        "html": notification.html,
+        "url": notification.url,
+        "category": notification.category,
+        "reference": notification.reference,
+        "metadata": json.dumps(notification.metadata),
+        "scheduled_for": notification.scheduled_for,
+        "expires_at": expires_at,
+        "lifetime": lifetime_of(notification),
+        "resend_of": notification.resend_of_id,
+    }
+
+
+def lifetime_of(notification: Notification) -> timedelta | None:
+    return lifetime(notification.channel, notification.priority)
+
+
+def flow_of(project_id: int, lane: str) -> int:
+    """The id of the project's flow in the lane, made when first needed."""
+    if (project_id, lane) not in _flows:
+        _flows[project_id, lane] = _make_flow(project_id, lane)
+    return _flows[project_id, lane]
+
+
+def _make_flow(project_id: int, lane: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO notifications_flow (project_id, lane, paused) VALUES (%s, %s, false) "
+            "ON CONFLICT (lane, project_id) DO UPDATE SET lane = excluded.lane "
+            "RETURNING id, xmax = 0",
+            (project_id, lane),
+        )
+        flow_id, made = cursor.fetchone()
+        if made:
+            # CLAIM is planned from this small table's statistics: measured 220 ms without, 0.9 with them.
+            cursor.execute("ANALYZE notifications_flow")
+    return int(flow_id)
+
+
+def forget_flows() -> None:
+    """For tests and for a database that was restored beneath a running process."""
+    _flows.clear()

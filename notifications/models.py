@@ -1,0 +1,342 @@
+"""The ledger: flows, notifications and attempts. PostgreSQL is the queue.
+
+A `Notification` with status `pending` and `due_at` in the past IS the queue entry. Models decide about
+themselves; they never enqueue or send: no signals, no side effects in `save()`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from users.models import ApiKey, Project, Recipient
+
+
+class Channel(models.TextChoices):
+    EMAIL = "email", "E-mail"
+    SMS = "sms", "SMS"
+    IN_APP = "in_app", "In-app"
+
+
+class Priority(models.TextChoices):
+    HIGH = "high", "High"
+    NORMAL = "normal", "Normal"
+    LOW = "low", "Low"
+
+
+class Status(models.TextChoices):
+    PENDING = "pending", "Pending"
+    SENDING = "sending", "Sending"
+    SENT = "sent", "Sent"
+    DELIVERED = "delivered", "Delivered"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+    EXPIRED = "expired", "Expired"
+    UNKNOWN = "unknown", "Unknown"
+
+
+class FailureKind(models.TextChoices):
+    TEMPORARY = "temporary", "Temporary: tried until its time or its attempts were over"
+    PERMANENT = "permanent", "Permanent: the provider refused it"
+    TECHNICAL = "technical", "Technical: our own fault"
+
+
+#: Everything that goes to the sandbox has one lane of its own, so that tests never delay the real.
+SANDBOX_LANE = "sandbox"
+
+
+def lane_of(channel: str, priority: str) -> str:
+    """The lane of live notifications, for example `email.high`."""
+    return f"{channel}.{priority}"
+
+
+LANES = (
+    *(lane_of(channel, priority) for priority in Priority.values for channel in Channel.values),
+    SANDBOX_LANE,
+)
+
+
+def queue_of(lane: str) -> str:
+    """The Celery queue through which a lane is woken: its priority; the sandbox's is `normal`."""
+    return Priority.NORMAL.value if lane == SANDBOX_LANE else lane.rpartition(".")[2]
+
+
+class Flow(models.Model):
+    """A queue inside a lane: one for each project. A claim takes a few rows from each flow in turn."""
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="flows")
+    lane = models.CharField(max_length=20, choices=[(lane, lane) for lane in LANES])
+    paused = models.BooleanField(default=False, help_text="Nothing of it is claimed while set.")
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("lane", "project"), name="flow_of_lane"),)
+
+    def __str__(self) -> str:
+        return f"{self.project} · {self.lane}"
+
+
+class NotificationQuerySet(models.QuerySet["Notification"]):
+    def of_project(self, project_id: int) -> NotificationQuerySet:
+        return self.filter(project_id=project_id)
+
+    def cancellable(self) -> NotificationQuerySet:
+        """Nothing of it has left: a claimed row is too, since BEGIN asks for `pending` once more."""
+        return self.filter(status=Status.PENDING)
+
+
+class Notification(models.Model):
+    """One message on one channel to one recipient."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    project = models.ForeignKey(Project, models.PROTECT, related_name="+", db_index=False)
+    flow = models.ForeignKey(Flow, models.PROTECT, related_name="+", db_index=False)
+    #: Empty once the person is forgotten; `user_id` stays for the ledger.
+    recipient = models.ForeignKey(
+        Recipient, models.SET_NULL, null=True, related_name="notifications", db_index=False
+    )
+    user_id = models.CharField(max_length=255)
+    channel = models.CharField(max_length=6, choices=Channel.choices)
+    priority = models.CharField(max_length=6, choices=Priority.choices)
+    live = models.BooleanField(help_text="Sent with a live key; else it goes to the sandbox.")
+    api_key = models.ForeignKey(
+        ApiKey, models.PROTECT, null=True, related_name="+", db_index=False, verbose_name="API key"
+    )
+
+    #: Where it goes: an e-mail address, a phone number (E.164) or, in-app, the user id.
+    address = models.CharField(max_length=320)
+    title = models.TextField(blank=True)
+    message = models.TextField()
+    html = models.TextField(blank=True)
+    url = models.TextField(blank=True)
+    category = models.CharField(max_length=100, blank=True)
+    reference = models.CharField(max_length=255, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.PENDING)
+    failure_kind = models.CharField(max_length=9, choices=FailureKind.choices, blank=True)
+    failure_code = models.CharField(max_length=100, blank=True)
+    failure_detail = models.TextField(blank=True)
+    #: The last provider it was given to, and that provider's own id of it.
+    provider = models.CharField(max_length=50, blank=True)
+    provider_message_id = models.CharField(max_length=255, blank=True)
+
+    created_at = models.DateTimeField(db_default=Now())
+    scheduled_for = models.DateTimeField(null=True, blank=True)
+    #: When it should go. Moved only by schedule, retry and rate, never by a claim.
+    due_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    read_at = models.DateTimeField(null=True, blank=True)
+    #: When the person was forgotten: address and content are gone, it can never be sent again.
+    erased_at = models.DateTimeField(null=True, blank=True)
+
+    #: Until when a worker has it; NULL when free.
+    leased_until = models.DateTimeField(null=True, blank=True)
+    #: Raised by every claim. Who holds an older one can no longer change the row.
+    fence = models.IntegerField(default=0)
+    attempt_count = models.SmallIntegerField(default=0)
+    #: Claims of it that ended without a begin or a give-back: the worker died. See delivery.sweep().
+    lapses = models.SmallIntegerField(default=0)
+    #: When the policy decides about an `unknown`; NULL: an operator does.
+    review_at = models.DateTimeField(null=True, blank=True)
+    #: How often the policy, or an operator, sent it again from `unknown`.
+    resends = models.SmallIntegerField(default=0)
+    resend_of = models.OneToOneField(
+        "self", models.PROTECT, null=True, blank=True, related_name="resent_as"
+    )
+
+    objects = NotificationQuerySet.as_manager()
+
+    CANCELLABLE: ClassVar[frozenset[str]] = frozenset({Status.PENDING})
+    #: What an operator may send once more, as a new notification.
+    RESENDABLE: ClassVar[frozenset[str]] = frozenset(
+        {
+            Status.SENT,
+            Status.DELIVERED,
+            Status.FAILED,
+            Status.CANCELLED,
+            Status.EXPIRED,
+            Status.UNKNOWN,
+        }
+    )
+    FINISHED: ClassVar[frozenset[str]] = RESENDABLE - {Status.UNKNOWN}
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = (
+            # delivery.CLAIM: the next due rows of one flow.
+            models.Index(
+                fields=("flow", "due_at"),
+                name="notification_claim",
+                condition=Q(status=Status.PENDING, leased_until=None),
+            ),
+            # delivery.sweep(): leases that ran out.
+            models.Index(
+                fields=("leased_until",),
+                name="notification_lease",
+                condition=Q(leased_until__isnull=False),
+            ),
+            # delivery.sweep(): waiting rows past their time.
+            models.Index(
+                fields=("expires_at",),
+                name="notification_expiry",
+                condition=Q(status=Status.PENDING, expires_at__isnull=False),
+            ),
+            # delivery.sweep(): unknown rows whose policy is to decide.
+            models.Index(
+                fields=("review_at",),
+                name="notification_review",
+                condition=Q(review_at__isnull=False),
+            ),
+            # GET /notifications and the admin's list, newest first (ids are time-ordered).
+            models.Index(fields=("project", "id"), name="notification_project"),
+            # The same with ?status= for the rare ones; sent and delivered are found by the one above.
+            models.Index(
+                fields=("project", "status", "id"),
+                name="notification_status",
+                condition=~Q(status__in=(Status.SENT, Status.DELIVERED)),
+            ),
+            # GET /users/{user_id}/notifications and ?user_id=.
+            models.Index(fields=("recipient", "id"), name="notification_recipient"),
+            # ?reference= and the admin's search.
+            models.Index(
+                fields=("reference", "id"),
+                name="notification_reference",
+                condition=~Q(reference=""),
+            ),
+            # The admin's search by address.
+            models.Index(
+                fields=("address", "id"), name="notification_address", condition=~Q(address="")
+            ),
+            # A receipt finds its notification.
+            models.Index(
+                fields=("provider_message_id",),
+                name="notification_provider_id",
+                condition=~Q(provider_message_id=""),
+            ),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(status__in=Status.values), name="notification_status_known"
+            ),
+            # A worker's lease ends with its work: only what waits or is being sent can be leased.
+            models.CheckConstraint(
+                condition=Q(leased_until=None) | Q(status__in=(Status.PENDING, Status.SENDING)),
+                name="notification_lease_of_open",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.SENDING) | Q(leased_until__isnull=False),
+                name="notification_sending_leased",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=Status.FAILED) | ~Q(failure_kind=""),
+                name="notification_failure_named",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=(Status.SENT, Status.DELIVERED)) | Q(sent_at__isnull=False),
+                name="notification_sent_at",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def failure(self) -> dict[str, str] | None:
+        """`{kind, code, detail}` of a failed one, else None."""
+        if not self.failure_kind:
+            return None
+        return {
+            "kind": self.failure_kind,
+            "code": self.failure_code,
+            "detail": self.failure_detail,
+        }
+
+    @property
+    def next_attempt_at(self) -> datetime | None:
+        """When a waiting one is due; None where nothing more happens by itself."""
+        return self.due_at if self.status == Status.PENDING else None
+
+
+class Attempt(models.Model):
+    """One call to one provider. Inserted at BEGIN; its outcome is written once, then never changed."""
+
+    class Outcome(models.TextChoices):
+        ACCEPTED = "accepted", "Accepted"
+        TEMPORARY = "temporary", "Refused for now"
+        PERMANENT = "permanent", "Refused for good"
+        MISCONFIGURED = "misconfigured", "Our account or sender was refused"
+        AMBIGUOUS = "ambiguous", "Perhaps accepted"
+
+    notification = models.ForeignKey(
+        Notification, models.CASCADE, related_name="attempts", db_index=False
+    )
+    #: The notification's fence at the time, which names this one call.
+    fence = models.IntegerField()
+    provider = models.CharField(max_length=50)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=13, choices=Outcome.choices, null=True, blank=True)  # noqa: DJ001
+    code = models.CharField(max_length=100, blank=True)
+    detail = models.TextField(blank=True)
+    provider_message_id = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        ordering = ("notification", "fence")
+        constraints = (
+            # Also the index by which SETTLE and a notification's page find them.
+            models.UniqueConstraint(fields=("notification", "fence"), name="attempt_of_fence"),
+            models.CheckConstraint(
+                condition=Q(outcome=None) | Q(finished_at__isnull=False),
+                name="attempt_outcome_has_end",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.outcome or 'no answer'}"
+
+    @property
+    def duration_ms(self) -> int | None:
+        if self.finished_at is None:
+            return None
+        return round((self.finished_at - self.started_at).total_seconds() * 1000)
+
+
+class IdempotencyKey(models.Model):
+    """A caller's `Idempotency-Key`, remembered for 7 days, in the same transaction as its notification.
+
+    The answer is not stored: it is made again from the notification, so that forgetting a person forgets
+    their content here as well.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=255)
+    #: SHA-256 of the request's canonical body.
+    fingerprint = models.BinaryField(max_length=32)
+    notification = models.ForeignKey(Notification, models.CASCADE, related_name="+", db_index=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("project", "key"), name="idempotency_key"),)
+        # tasks.housekeeping() removes the old ones.
+        indexes = (models.Index(fields=("created_at",), name="idempotency_age"),)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Heartbeat(models.Model):
+    """A process that says it is alive: each worker by its sweep, beat through a task."""
+
+    name = models.CharField(max_length=200, primary_key=True)
+    kind = models.CharField(max_length=20)
+    queues = models.CharField(max_length=100, blank=True)
+    seen_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.name

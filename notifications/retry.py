@@ -1,0 +1,128 @@
+"""When to try again: pure policy. Attempt, error and chance in; seconds, or never, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from notifications.providers.base import (
+    Ambiguous,
+    Misconfigured,
+    Permanent,
+    ProviderError,
+    Sent,
+    Temporary,
+)
+
+#: Longest wait between two attempts, in seconds.
+LONGEST_WAIT = 3600.0
+#: Width of the first wait; it doubles with every attempt.
+FIRST_WAIT = 15.0
+#: Seconds until what our own account's fault stopped is tried again.
+MISCONFIGURED_WAIT = 60.0
+
+#: How long a notification stays worth sending where the caller does not say: a repaired password must
+#: not release yesterday's one-time codes.
+HIGH_PRIORITY_LIFETIME = timedelta(hours=1)
+CHANNEL_LIFETIME = {
+    "email": timedelta(hours=72),
+    "sms": timedelta(hours=12),
+    "in_app": None,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What an answer of a provider means for its notification.
+
+    `status` is the one to store; `wait` (seconds) says when a `pending` one is due again; `spent` is False
+    where the attempt must not count. `outcome` is the attempt's.
+    """
+
+    status: str
+    outcome: str
+    code: str = ""
+    detail: str = ""
+    provider_message_id: str = ""
+    failure_kind: str = ""
+    wait: float | None = None
+    spent: bool = True
+
+
+def lifetime(channel: str, priority: str) -> timedelta | None:
+    """How long after its time a notification without `expires_at` may still go out; None: for ever."""
+    limit = CHANNEL_LIFETIME[channel]
+    if limit is None or priority != "high":
+        return limit
+    return min(limit, HIGH_PRIORITY_LIFETIME)
+
+
+def backoff(attempt: int, chance: float, retry_after: float | None = None) -> float:
+    """Seconds to wait after attempt number `attempt` (from 1): full jitter, `chance` in [0, 1).
+
+    Full jitter spreads those who failed together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). What the provider asked
+    for in Retry-After is a floor, never a ceiling.
+    """
+    ceiling = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(attempt, 20))
+    return max(retry_after or 0.0, chance * ceiling)
+
+
+def judge(
+    answer: Sent | ProviderError, *, attempt: int, max_attempts: int, chance: float
+) -> Verdict:
+    """What the provider's answer to attempt number `attempt` (from 1) means."""
+    if isinstance(answer, Sent):
+        return Verdict(
+            status="delivered" if answer.delivered else "sent",
+            outcome="accepted",
+            detail=answer.detail,
+            provider_message_id=answer.provider_message_id,
+        )
+    if isinstance(answer, Temporary):
+        return _temporary(answer, attempt, max_attempts, chance)
+    if isinstance(answer, Misconfigured):
+        return Verdict(
+            status="pending",
+            outcome="misconfigured",
+            code=answer.code,
+            detail=answer.detail,
+            wait=MISCONFIGURED_WAIT * (0.75 + chance / 2),
+            spent=False,
+        )
+    if isinstance(answer, Permanent):
+        return Verdict(
+            status="failed",
+            outcome="permanent",
+            code=answer.code,
+            detail=answer.detail,
+            failure_kind="permanent",
+        )
+    assert isinstance(answer, Ambiguous), answer
+    return Verdict(status="unknown", outcome="ambiguous", code=answer.code, detail=answer.detail)
+
+
+def _temporary(answer: Temporary, attempt: int, max_attempts: int, chance: float) -> Verdict:
+    if attempt >= max_attempts:
+        return Verdict(
+            status="failed",
+            outcome="temporary",
+            code=answer.code,
+            detail=answer.detail,
+            failure_kind="temporary",
+        )
+    return Verdict(
+        status="pending",
+        outcome="temporary",
+        code=answer.code,
+        detail=answer.detail,
+        wait=backoff(attempt, chance, answer.retry_after),
+    )
+
+
+def resends_from_unknown(priority: str) -> bool:
+    """Whether an `unknown` one is sent once more after its review time, or held for an operator.
+
+    Urgent and ordinary ones are: a second copy is better than none. Bulk is held.
+    """
+    return priority != "low"

@@ -1,0 +1,44 @@
+"""Celery's entry points: a few lines each. A lost, doubled or late message loses or doubles nothing.
+
+A provider's retry is never a Celery retry but a row that becomes due again; Celery's autoretry is for the
+database and the broker alone. Why: docs/decisions.md, "A retry is a row".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import shared_task
+from django.db import InterfaceError, OperationalError
+from kombu.exceptions import OperationalError as BrokerError
+
+from notifications import delivery, stopping
+from notifications import housekeeping as pruning
+from notifications.heartbeats import beat
+
+#: Retries after 1, 2, 4 ... 30 s with jitter; after that the sweep has long taken over.
+RETRY: dict[str, Any] = {
+    "autoretry_for": (OperationalError, InterfaceError, BrokerError, ConnectionError),
+    "retry_backoff": True,
+    "retry_backoff_max": 30,
+    "retry_jitter": True,
+    "max_retries": 5,
+}
+
+
+@shared_task(**RETRY)
+def drain(lane: str) -> None:
+    """Something is due in the lane."""
+    delivery.drain(lane, stopping.is_stopping)
+
+
+@shared_task(**RETRY)
+def beat_is_alive() -> None:
+    """Beat has reached a worker: recorded, so that the health page can tell when it no longer does."""
+    beat("beat", "scheduler")
+
+
+@shared_task(**RETRY)
+def housekeeping() -> None:
+    """Remove what nobody needs any more."""
+    pruning.prune()

@@ -1,0 +1,28 @@
+"""The Celery application: the engine's wake-up calls. Work is never in a message (docs/decisions.md)."""
+
+import os
+
+from celery import Celery
+from celery.signals import setup_logging
+from kombu import Exchange, Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "notifyproj.settings")
+
+#: One queue for each priority, so that urgent lanes and bulk lanes can have workers of their own.
+QUEUES = ("high", "normal", "low")
+
+app = Celery("notifyproj")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def keep_djangos_logging(**kwargs: object) -> None:
+    """Django's settings have configured the logs already; a receiver here stops Celery from doing so."""
+
+
+# The sweep runs inside every worker, whatever the broker does.
+from notifications.sweeping import add_sweep_to_worker  # noqa: E402
+
+add_sweep_to_worker(app)

@@ -1,0 +1,391 @@
+"""All settings, from the environment (and a `.env` file) only. README.md lists every variable.
+
+Development needs no variable at all: PostgreSQL and Valkey are then started from wheels
+(notifyproj/embedded.py). Production starts nothing by itself and refuses to guess.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import environ
+import structlog
+from celery.schedules import schedule
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env")
+
+ENVIRONMENT = env.str("ENVIRONMENT", "development")
+if ENVIRONMENT not in {"development", "production"}:
+    raise ImproperlyConfigured(
+        f"ENVIRONMENT is {ENVIRONMENT!r}; it must be 'development' or 'production'."
+    )
+PRODUCTION = ENVIRONMENT == "production"
+DEBUG = env.bool("DEBUG", False)
+VAR_DIR = Path(env.str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
+
+
+def _required_in_production(name: str) -> str:
+    """The variable's value; empty when unset in development.
+
+    Raises ImproperlyConfigured in production, where a guess would be worse than a stop.
+    """
+    value = env.str(name, "")
+    if PRODUCTION and not value:
+        raise ImproperlyConfigured(
+            f"{name} is not set, and ENVIRONMENT=production starts nothing without it. "
+            "See the configuration table in README.md."
+        )
+    return value
+
+
+# --- Core ------------------------------------------------------------------------------------------
+
+# The development key is no secret: a fixed one keeps sessions alive over restarts.
+SECRET_KEY = _required_in_production("SECRET_KEY") or "development-only-" + "not-a-secret-" * 4
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+ALLOWED_HOSTS = [
+    host.strip()
+    for host in (_required_in_production("ALLOWED_HOSTS") or "localhost,127.0.0.1,[::1]").split(",")
+]
+PUBLIC_URL = env.str("PUBLIC_URL", "").rstrip("/")
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL] if PUBLIC_URL else [])
+
+ROOT_URLCONF = "notifyproj.urls"
+WSGI_APPLICATION = "notifyproj.wsgi.application"
+APPEND_SLASH = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_USER_MODEL = "users.User"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "axes",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "users",
+    "notifications",
+]
+
+MIDDLEWARE = [
+    "notifyproj.middleware.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", str(VAR_DIR / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# --- PostgreSQL: the queue and the truth -----------------------------------------------------------
+
+#: Seconds after which one database call of this process is given up, even if the server is frozen
+#: (a frozen PostgreSQL does not honour statement_timeout). Workers and commands wait longer.
+DATABASE_DEADLINE = env.float("DATABASE_DEADLINE", 4.0 if "granian" in sys.argv[0] else 60.0)
+
+
+def _database() -> dict[str, Any]:
+    url = _required_in_production("DATABASE_URL")
+    if url:
+        config: dict[str, Any] = env.db_url_config(url)
+    else:
+        from notifyproj import embedded
+
+        address = embedded.postgres(VAR_DIR)
+        config = {"NAME": address.database, "USER": address.user, "HOST": address.socket_dir}
+    return config | {
+        "ENGINE": "notifyproj.postgres",
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        # PgBouncer in transaction mode gives each transaction another session.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        "OPTIONS": config.get("OPTIONS", {})
+        | {"connect_timeout": 3, "application_name": "notifyproj"},
+    }
+
+
+DATABASES = {"default": _database()}
+
+# --- Redis: wake-ups and rate counters, nothing that may not be lost ---------------------------------
+
+
+def _redis_url() -> str:
+    url = _required_in_production("REDIS_URL")
+    if url:
+        return url
+    from notifyproj import embedded
+
+    return f"unix://{embedded.valkey(VAR_DIR)}?db=0"
+
+
+def _as_broker_url(redis_url: str) -> str:
+    """Celery spells a UNIX socket `redis+socket://path?virtual_host=0`, redis-py `unix://path?db=0`."""
+    return redis_url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+
+
+REDIS_URL = _redis_url()
+
+# --- Celery: the engine's wake-up, never the work ----------------------------------------------------
+# Why each of these: docs/decisions.md, "Celery's settings".
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or _as_broker_url(REDIS_URL)
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 900,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "socket_keepalive": not CELERY_BROKER_URL.startswith("redis+socket"),
+    "health_check_interval": 10,
+    "global_keyprefix": env.str("REDIS_KEY_PREFIX", "ntf:"),
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_CONNECTION_TIMEOUT = 4
+CELERY_TASK_PUBLISH_RETRY_POLICY = {
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.2,
+}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TASK_DEFAULT_QUEUE = "normal"
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = 12
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    "beat is alive": {"task": "notifications.tasks.beat_is_alive", "schedule": schedule(30)},
+    "housekeeping": {"task": "notifications.tasks.housekeeping", "schedule": schedule(600)},
+}
+
+# --- The engine --------------------------------------------------------------------------------------
+# Every wait has an end, each inside the next: call < deadline < lease.
+
+#: Seconds for one call to a provider, from first to last byte.
+SEND_DEADLINE = env.float("SEND_DEADLINE", 20.0)
+#: Seconds a worker has a claimed row before it must have begun it.
+CLAIM_LEASE = env.float("CLAIM_LEASE", 60.0)
+#: Seconds on top of SEND_DEADLINE until a begun row counts as lapsed.
+SEND_LEASE_MARGIN = env.float("SEND_LEASE_MARGIN", 20.0)
+#: Seconds an `unknown` notification waits for a receipt before its policy decides.
+UNKNOWN_REVIEW_AFTER = env.float("UNKNOWN_REVIEW_AFTER", 600.0)
+#: Seconds between two sweeps of a worker.
+SWEEP_INTERVAL = env.float("SWEEP_INTERVAL", 5.0)
+#: Calls to a provider after which a temporary error is final.
+MAX_ATTEMPTS = env.int("MAX_ATTEMPTS", 25)
+#: Seconds an idempotency key is remembered.
+IDEMPOTENCY_KEY_TTL = 7 * 24 * 3600
+
+# --- Channels and their vendors ------------------------------------------------------------------------
+
+#: Lets live notifications of a channel without a vendor go to the sandbox instead of being refused.
+SANDBOX = env.bool("SANDBOX", not PRODUCTION)
+
+EMAIL_URL = env.str("EMAIL_URL", "")
+EMAIL_PROVIDER = env.str("EMAIL_PROVIDER", "")
+MAILGUN_API_KEY = env.str("MAILGUN_API_KEY", "")
+MAILGUN_DOMAIN = env.str("MAILGUN_DOMAIN", "")
+MAILGUN_API_URL = env.str("MAILGUN_API_URL", "https://api.mailgun.net/v3")
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "notifications@localhost")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+if EMAIL_URL:
+    vars().update(env.email_url_config(EMAIL_URL))
+EMAIL_TIMEOUT = 10
+ANYMAIL: dict[str, Any] = json.loads(env.str("ANYMAIL", "{}")) | {
+    "MAILGUN_API_KEY": MAILGUN_API_KEY,
+    "MAILGUN_SENDER_DOMAIN": MAILGUN_DOMAIN,
+    "MAILGUN_API_URL": MAILGUN_API_URL,
+}
+
+SMS_PROVIDER = env.str("SMS_PROVIDER", "")
+TWILIO_ACCOUNT_SID = env.str("TWILIO_ACCOUNT_SID", "")
+TWILIO_AUTH_TOKEN = env.str("TWILIO_AUTH_TOKEN", "")
+TWILIO_FROM = env.str("TWILIO_FROM", "")
+TWILIO_API_URL = env.str("TWILIO_API_URL", "https://api.twilio.com")
+
+FALLBACK_EMAIL = env.str("FALLBACK_EMAIL", "")
+FALLBACK_PHONE = env.str("FALLBACK_PHONE", "")
+DEFAULT_PHONE_REGION = env.str("DEFAULT_PHONE_REGION", "US")
+
+# --- The API -------------------------------------------------------------------------------------------
+
+#: Requests a key may make per so many seconds, as "requests/seconds"; empty switches the limit off.
+RATE_LIMIT = env.str("RATE_LIMIT", "6000/60")
+#: Bytes of a request's body. A message may have 256 KB, and so may its HTML.
+MAX_REQUEST_BYTES = 1_000_000
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["users.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["users.authentication.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["users.throttling.ApiKeyThrottle"],
+    "DEFAULT_PARSER_CLASSES": ["notifications.api.parsing.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["notifications.api.parsing.JSONRenderer"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "notifications.api.errors.problem_response",
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+    "COERCE_DECIMAL_TO_STRING": False,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "notifyproj",
+    "DESCRIPTION": "Send e-mail, SMS and in-app notifications with one call. Nothing accepted is ever lost.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": True, "displayRequestDuration": True},
+    "PREPROCESSING_HOOKS": ["notifications.api.schema.only_versioned_paths"],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "ENUM_NAME_OVERRIDES": {
+        "ChannelEnum": "notifications.models.Channel",
+        "PriorityEnum": "notifications.models.Priority",
+        "StatusEnum": "notifications.models.Status",
+    },
+}
+
+# --- Staff and the admin -------------------------------------------------------------------------------
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "admin:login"
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = 0.25  # hours
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = False
+
+UNFOLD = {
+    "SITE_TITLE": "notifyproj",
+    "SITE_HEADER": "notifyproj",
+    "SITE_SYMBOL": "notifications",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "notifications.admin.environment_badge",
+}
+
+# --- Security (what `check --deploy` asks for) ---------------------------------------------------------
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SESSION_COOKIE_AGE = 8 * 3600
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
+#: The API must refuse plain http, not redirect it: the key would already have travelled in clear.
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+X_FRAME_OPTIONS = "DENY"
+
+# --- Logs: one line an event, ids but never an address or a content --------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", "INFO").upper()
+LOG_FORMAT = env.str("LOG_FORMAT", "json" if PRODUCTION else "console")
+_SHARED_PROCESSORS: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+_RENDERERS: list[Any] = (
+    [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    if LOG_FORMAT == "json"
+    else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+)
+structlog.configure(
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *_SHARED_PROCESSORS,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "structured": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _SHARED_PROCESSORS,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_RENDERERS,
+            ],
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structured"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        # Our own line about each request replaces these.
+        "django.request": {"level": "ERROR"},
+        "django.server": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
+        # Anything below warning would print the recipients and the content.
+        "twilio": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,25 @@
+"""Every path of the service."""
+
+from django.contrib import admin
+from django.urls import include, path, re_path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from notifications import views
+
+urlpatterns = [
+    path("", views.index, name="index"),
+    path("livez", views.livez, name="livez"),
+    path("readyz", views.readyz, name="readyz"),
+    path("admin/", admin.site.urls),
+    re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),
+    re_path(r"^api/v1/health/?$", views.HealthView.as_view(), name="health"),
+    re_path(r"^health/?$", views.HealthView.as_view()),
+    path("api/v1/", include("notifications.api.urls")),
+    # The short forms that the older systems used.
+    path("", include("notifications.api.urls")),
+]
+
+handler400 = "notifications.views.bad_request"
+handler404 = "notifications.views.not_found"
+handler500 = "notifications.views.server_error"

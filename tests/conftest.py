@@ -1,0 +1,90 @@
+"""What all tests share: named actors, a client with a key, and a clean engine for each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from django.conf import settings as django_settings
+from rest_framework.test import APIClient
+
+from notifications import intake, providers
+from tests.factories import ApiKeyFactory, ProjectFactory
+from users import authentication
+from users.models import ApiKey, Project
+
+
+def pytest_configure() -> None:
+    """Pages are tested without collecting static files; each test process has a Redis key space of its own."""
+    django_settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    storage = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    django_settings.STORAGES["staticfiles"]["BACKEND"] = storage
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    django_settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = f"test:{worker}:"
+
+
+@pytest.fixture(autouse=True)
+def _clean_process() -> Iterator[None]:
+    """Caches live as long as a process; a test's rows do not."""
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    intake.forget_flows()
+    authentication.cache.clear()
+    providers.reset()
+
+
+@pytest.fixture(autouse=True)
+def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lanes woken in this test. Nothing is published: tests of waking itself use the broker."""
+    lanes: list[str] = []
+    monkeypatch.setattr("notifications.intake.wake", lanes.append)
+    monkeypatch.setattr("notifications.changes.wake", lanes.append)
+    return lanes
+
+
+@pytest.fixture
+def alice(db: None) -> Project:
+    """The project that most tests act for."""
+    return ProjectFactory(name="Alice's shop")
+
+
+@pytest.fixture
+def stranger(db: None) -> Project:
+    """Another project, which must never see or change anything of Alice's."""
+    return ProjectFactory(name="Stranger's shop")
+
+
+@pytest.fixture
+def make_client() -> Callable[..., APIClient]:
+    def make(project: Project, **key: Any) -> APIClient:
+        client = APIClient()
+        token = ApiKeyFactory(project=project, **key).token  # type: ignore[attr-defined]
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+        return client
+
+    return make
+
+
+@pytest.fixture
+def client_of_alice(alice: Project, make_client: Callable[..., APIClient]) -> APIClient:
+    """Calls the API with a live key of Alice's project."""
+    return make_client(alice)
+
+
+@pytest.fixture
+def key_of_alice(alice: Project) -> ApiKey:
+    return ApiKeyFactory(project=alice)
+
+
+@pytest.fixture
+def redis_client() -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(django_settings.REDIS_URL)
+    yield client
+    client.close()

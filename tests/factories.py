@@ -1,0 +1,99 @@
+"""What tests start from. `NotificationFactory()` is a stored, waiting e-mail of Alice's project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import factory
+from django.utils import timezone
+from factory.django import DjangoModelFactory
+from uuid_utils.compat import uuid7
+
+from notifications.intake import flow_of
+from notifications.models import Attempt, Notification, lane_of
+from users.models import Address, ApiKey, Project, Recipient, User
+
+
+class UserFactory(DjangoModelFactory[User]):
+    class Meta:
+        model = User
+        skip_postgeneration_save = True
+
+    username = factory.Sequence(lambda n: f"operator{n}")
+    password = factory.django.Password("a-long-passphrase")
+    is_staff = True
+
+
+class ProjectFactory(DjangoModelFactory[Project]):
+    class Meta:
+        model = Project
+
+    name = factory.Sequence(lambda n: f"Project {n}")
+
+
+class ApiKeyFactory(DjangoModelFactory[ApiKey]):
+    """`ApiKeyFactory().token` is the whole key, as the caller was shown it."""
+
+    class Meta:
+        model = ApiKey
+
+    project = factory.SubFactory(ProjectFactory)
+    name = "a backend"
+    kind = "live"
+
+    @classmethod
+    def _create(cls, model_class: type[ApiKey], *args: Any, **kwargs: Any) -> ApiKey:
+        key = model_class(*args, **kwargs)
+        key.token = key.issue()  # type: ignore[attr-defined]
+        key.save()
+        return key
+
+
+class RecipientFactory(DjangoModelFactory[Recipient]):
+    class Meta:
+        model = Recipient
+
+    project = factory.SubFactory(ProjectFactory)
+    user_id = factory.Sequence(lambda n: f"user{n}")
+
+
+class AddressFactory(DjangoModelFactory[Address]):
+    class Meta:
+        model = Address
+
+    recipient = factory.SubFactory(RecipientFactory)
+    project = factory.SelfAttribute("recipient.project")
+    channel = "email"
+    value = factory.Sequence(lambda n: f"person{n}@example.com")
+
+
+class NotificationFactory(DjangoModelFactory[Notification]):
+    class Meta:
+        model = Notification
+
+    class Params:
+        lane = factory.LazyAttribute(lambda o: lane_of(o.channel, o.priority))
+
+    id = factory.LazyFunction(uuid7)
+    recipient = factory.SubFactory(RecipientFactory)
+    project = factory.SelfAttribute("recipient.project")
+    user_id = factory.SelfAttribute("recipient.user_id")
+    flow_id = factory.LazyAttribute(lambda o: flow_of(o.project.id, o.lane))
+    channel = "email"
+    priority = "normal"
+    live = True
+    address = factory.LazyAttribute(lambda o: f"{o.user_id}@example.com")
+    title = "Hello"
+    message = "Hello there!"
+    created_at = factory.LazyFunction(timezone.now)
+    due_at = factory.SelfAttribute("created_at")
+
+
+class AttemptFactory(DjangoModelFactory[Attempt]):
+    class Meta:
+        model = Attempt
+
+    notification = factory.SubFactory(NotificationFactory)
+    fence = 1
+    provider = "smtp"
+    started_at = factory.LazyFunction(timezone.now)

@@ -1,0 +1,103 @@
+"""Field types and the strict serializer that the whole API shares."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses unknown fields. A `null` is as good as leaving the field out."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, Mapping):
+            raise ValidationError({"": ["The body must be a JSON object."]}, code="not_an_object")
+        given = {name: value for name, value in data.items() if value is not None}
+        unknown = [name for name in given if name not in self.fields]
+        if unknown:
+            raise ValidationError(
+                {name: ["This field is not known."] for name in unknown}, code="unknown_field"
+            )
+        values: dict[str, Any] = super().to_internal_value(given)
+        return values
+
+
+class UserIdField(serializers.Field[str, Any, str, str]):
+    """The caller's own id of a user: integer or string, kept as text."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, bool) or not isinstance(data, int | str):
+            raise ValidationError("A user_id is an integer or a string.", code="invalid")
+        if isinstance(data, int) and abs(data) >= 10**255:
+            raise ValidationError("A user_id has at most 255 characters.", code="max_length")
+        text = str(data).strip()
+        if not text:
+            raise ValidationError("A user_id must not be empty.", code="blank")
+        if len(text) > 255:
+            raise ValidationError("A user_id has at most 255 characters.", code="max_length")
+        return _single_line(text)
+
+    def to_representation(self, value: str) -> str:
+        return value
+
+
+class ZonedDateTimeField(serializers.Field[datetime, Any, str, datetime]):
+    """RFC 3339 with a zone: a time without one means something else on every machine."""
+
+    def to_internal_value(self, data: Any) -> datetime:
+        try:
+            moment = parse_datetime(data) if isinstance(data, str) else None
+        except ValueError:
+            moment = None
+        if moment is None:
+            raise ValidationError(
+                "Give a time as in RFC 3339, like 2030-01-31T09:00:00Z.", code="invalid"
+            )
+        if moment.tzinfo is None:
+            raise ValidationError(
+                "The time has no zone; add Z or an offset like +01:00.", code="no_time_zone"
+            )
+        try:
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise ValidationError("This time is out of range.", code="invalid") from None
+
+    def to_representation(self, value: datetime) -> str:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _single_line(text: str) -> str:
+    """Refuses control characters: in a header a line break would start another header."""
+    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text):
+        raise ValidationError(
+            "Line breaks and control characters are not allowed here.", code="control_characters"
+        )
+    return text
+
+
+def _at_most(text: str, limit: int) -> str:
+    if len(text) * 4 > limit and len(text.encode()) > limit:
+        raise ValidationError(f"This has more than {limit:,} bytes.", code="max_length")
+    return text
+
+
+class TextField(serializers.CharField):
+    """Text that is stored as it came. `line` refuses line breaks; `most_bytes` limits its UTF-8 length."""
+
+    def __init__(self, *, line: bool = False, most_bytes: int | None = None, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, **kwargs)
+        self.line = line
+        self.most_bytes = most_bytes
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise ValidationError("This must be a string.", code="invalid")
+        if self.most_bytes:
+            _at_most(data, self.most_bytes)
+        return _single_line(data) if self.line else data

@@ -1,0 +1,289 @@
+"""The recipients of a project: find them, make them, change them.
+
+Finding runs on every accepted notification, so it is one hand-written statement for each question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import IntegrityError, connection, transaction
+from uuid_utils.compat import uuid7
+
+from users.models import Address, Recipient
+from users.phones import as_e164
+from users.refusals import Conflict, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a notification goes. `recipient_id` is None while the recipient is yet to be made.
+
+    `new_address` is to be stored with a recipient that is made; an address given beside a `user_id` is not.
+    """
+
+    user_id: str
+    address: str
+    recipient_id: int | None = None
+    new_address: str = ""
+
+
+_BY_USER_ID = """
+SELECT recipient.id, coalesce(address.value, '')
+FROM users_recipient recipient
+LEFT JOIN users_address address ON address.recipient_id = recipient.id AND address.channel = %s
+WHERE recipient.user_id = %s AND recipient.project_id = %s
+"""
+
+_BY_ADDRESS = """
+SELECT recipient.id, recipient.user_id
+FROM users_address address JOIN users_recipient recipient ON recipient.id = address.recipient_id
+WHERE address.value = %s AND address.channel = %s AND address.project_id = %s
+"""
+
+# A second request may have made the same recipient a moment ago: then this finds that one.
+_MAKE = """
+INSERT INTO users_recipient (project_id, user_id, name, locale, timezone, provisional)
+VALUES (%s, %s, '', '', '', true)
+ON CONFLICT (user_id, project_id) DO UPDATE SET user_id = excluded.user_id
+RETURNING id
+"""
+
+
+def new_user_id() -> str:
+    """An id of ours, for who comes without one."""
+    return f"usr_{uuid7().hex}"
+
+
+def find(project_id: int, channel: str, user_id: str, recipient: str) -> Destination:
+    """Where a notification on `channel` goes, by `user_id`, by `recipient` or by both (then: to this address,
+    in that user's history). `address` is empty where the user has none on the channel.
+
+    Raises Refused, naming the field.
+    """
+    if channel == "in_app":
+        return _find_in_app(project_id, user_id, recipient)
+    if user_id:
+        known_id, known_address = _by_user_id(project_id, channel, user_id)
+        address = normalised(channel, recipient, "recipient") if recipient else known_address
+        return Destination(user_id, address, known_id)
+    if channel == "sms":
+        return _find_by_phone(project_id, recipient)
+    return _find_by_address(project_id, channel, normalised(channel, recipient, "recipient"))
+
+
+def _find_in_app(project_id: int, user_id: str, recipient: str) -> Destination:
+    if user_id and recipient and user_id != recipient:
+        raise Refused(
+            "conflicting_recipient",
+            "In-app, `recipient` is a user_id; it differs from the `user_id` given.",
+            "recipient",
+        )
+    user_id = user_id or recipient
+    known_id, _ = _by_user_id(project_id, "in_app", user_id)
+    return Destination(user_id, user_id, known_id)
+
+
+def _find_by_phone(project_id: int, recipient: str) -> Destination:
+    """A known phone, else a known user_id, else a possible phone."""
+    phone = as_e164(recipient)
+    by_phone = _by_address(project_id, "sms", phone) if phone else None
+    by_id, address = _by_user_id(project_id, "sms", recipient)
+    if by_phone and by_id and by_phone[0] != by_id:
+        raise Refused(
+            "ambiguous_recipient",
+            "This is the phone of one user and the user_id of another. Send `user_id` instead, "
+            "or the phone with its country code.",
+            "recipient",
+        )
+    if by_phone and phone:
+        return Destination(by_phone[1], phone, by_phone[0])
+    if by_id:
+        return Destination(recipient, address, by_id)
+    phone = normalised("sms", recipient, "recipient")
+    return Destination(new_user_id(), phone, new_address=phone)
+
+
+def _find_by_address(project_id: int, channel: str, address: str) -> Destination:
+    known = _by_address(project_id, channel, address)
+    if known:
+        return Destination(known[1], address, known[0])
+    return Destination(new_user_id(), address, new_address=address)
+
+
+def _by_user_id(project_id: int, channel: str, user_id: str) -> tuple[int | None, str]:
+    row = _one(_BY_USER_ID, (channel, user_id, project_id))
+    return (row[0], row[1]) if row else (None, "")
+
+
+def _by_address(project_id: int, channel: str, address: str) -> tuple[int, str] | None:
+    row = _one(_BY_ADDRESS, (address, channel, project_id))
+    return (row[0], row[1]) if row else None
+
+
+def _one(statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cast("tuple[Any, ...] | None", cursor.fetchone())
+
+
+def make(project_id: int, channel: str, destination: Destination) -> int:
+    """The id of the destination's recipient, made now. Call it inside a transaction.
+
+    Raises IntegrityError where somebody else has just taken the new address: find() it again.
+    """
+    row = _one(_MAKE, (project_id, destination.user_id))
+    assert row is not None
+    recipient_id = int(row[0])
+    if destination.new_address:
+        Address.objects.create(
+            project_id=project_id,
+            recipient_id=recipient_id,
+            channel=channel,
+            value=destination.new_address,
+        )
+    return recipient_id
+
+
+def normalised(channel: str, address: str, field: str) -> str:
+    """The address as it is stored. Raises Refused, naming the field.
+
+    The local part of an e-mail address is kept as it is (RFC 5321, section 2.4: it may be case-sensitive), the
+    domain is lower-cased.
+    """
+    if channel == "sms":
+        phone = as_e164(address)
+        if phone is None:
+            raise Refused(
+                "invalid_phone",
+                "This cannot be a phone number. Give it with its country code, like +15005550006.",
+                field,
+            )
+        return phone
+    try:
+        validate_email(address)
+    except ValidationError:
+        raise Refused("invalid_email", "This is not an e-mail address.", field) from None
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{domain.lower()}"
+
+
+def register(project_id: int, values: dict[str, str]) -> Recipient:
+    """POST /users. `values` holds `user_id` (optional), name, locale, timezone, email, phone.
+
+    A recipient that a notification made for an unknown address or id is adopted. Raises Conflict, naming the
+    field, where the id or an address is taken.
+    """
+    user_id = values.get("user_id", "")
+    with _conflicts_named(project_id, values), transaction.atomic():
+        recipient = _adoptable(project_id, user_id, values) or Recipient(project_id=project_id)
+        if user_id or not recipient.user_id:
+            recipient.user_id = user_id or new_user_id()
+        _store(recipient, values)
+    return recipient
+
+
+def replace(project_id: int, user_id: str, values: dict[str, str]) -> tuple[Recipient, bool]:
+    """PUT /users/{user_id}: creates or replaces; what is not given becomes empty. Returns (it, created)."""
+    blank = {"name": "", "locale": "", "timezone": "", "email": "", "phone": ""}
+    with _conflicts_named(project_id, values), transaction.atomic():
+        existing = _locked(project_id, user_id)
+        recipient = existing or Recipient(project_id=project_id, user_id=user_id)
+        _store(recipient, blank | values)
+    return recipient, existing is None
+
+
+def change(project_id: int, user_id: str, values: dict[str, str]) -> Recipient | None:
+    """PATCH /users/{user_id}: changes what is given. None where there is no such user."""
+    with _conflicts_named(project_id, values), transaction.atomic():
+        recipient = _locked(project_id, user_id)
+        if recipient:
+            _store(recipient, values)
+    return recipient
+
+
+def _locked(project_id: int, user_id: str) -> Recipient | None:
+    return (
+        Recipient.objects.select_for_update().filter(project_id=project_id, user_id=user_id).first()
+    )
+
+
+def _adoptable(project_id: int, user_id: str, values: dict[str, str]) -> Recipient | None:
+    provisional = Recipient.objects.select_for_update(of=("self",)).filter(
+        project_id=project_id, provisional=True
+    )
+    if user_id and (known := provisional.filter(user_id=user_id).first()):
+        return known
+    for channel, field in _FIELDS.items():
+        value = values.get(field)
+        by_address = provisional.filter(
+            addresses__channel=channel, addresses__value=value or ""
+        ).first()
+        if value and by_address:
+            return by_address
+    return None
+
+
+#: Which field of the API holds the address of a channel.
+_FIELDS = {"email": "email", "sms": "phone"}
+
+
+def _store(recipient: Recipient, values: dict[str, str]) -> None:
+    for field in ("name", "locale", "timezone"):
+        if field in values:
+            setattr(recipient, field, values[field])
+    recipient.provisional = False
+    recipient.save()
+    for channel, field in _FIELDS.items():
+        if field in values:
+            _store_address(recipient, channel, values[field])
+
+
+def _store_address(recipient: Recipient, channel: str, value: str) -> None:
+    if not value:
+        recipient.addresses.filter(channel=channel).delete()
+        return
+    _take_from_provisional(recipient, channel, value)
+    Address.objects.update_or_create(
+        recipient=recipient,
+        channel=channel,
+        defaults={"value": value, "project_id": recipient.project_id},
+    )
+
+
+def _take_from_provisional(recipient: Recipient, channel: str, value: str) -> None:
+    """An address that only a notification brought along belongs to whoever registers it first."""
+    Address.objects.filter(
+        project_id=recipient.project_id,
+        channel=channel,
+        value=value,
+        recipient__provisional=True,
+    ).exclude(recipient=recipient).delete()
+
+
+@contextmanager
+def _conflicts_named(project_id: int, values: dict[str, str]) -> Iterator[None]:
+    """Turns a violated unique constraint into a Conflict that names the field."""
+    try:
+        yield
+    except IntegrityError as error:
+        if "recipient_user_id" in str(error):
+            raise Conflict(
+                "already_exists", "There is a user with this user_id.", "user_id"
+            ) from error
+        if "address_value" in str(error):
+            field = _taken_field(project_id, values)
+            raise Conflict("already_exists", f"Another user has this {field}.", field) from error
+        raise
+
+
+def _taken_field(project_id: int, values: dict[str, str]) -> str:
+    email_taken = Address.objects.filter(
+        project_id=project_id, channel="email", value=values.get("email", "")
+    )
+    return "email" if email_taken.exists() else "phone"

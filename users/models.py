@@ -1,0 +1,162 @@
+"""Who uses the service: staff, projects with their keys, and the recipients of notifications."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from datetime import datetime
+from typing import ClassVar
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+
+
+class User(AbstractUser):
+    """A staff account that signs in to the admin. People who get notifications are `Recipient`s."""
+
+
+class Project(models.Model):
+    """A team's space. Everything an API key can reach belongs to its project."""
+
+    name = models.CharField(max_length=100, unique=True)
+    from_email = models.EmailField(
+        blank=True, help_text="From of this project's e-mails. Empty: DEFAULT_FROM_EMAIL."
+    )
+    from_name = models.CharField(max_length=100, blank=True)
+    reply_to = models.EmailField(blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Scope(models.TextChoices):
+    SEND = "send", "Send notifications, cancel them, mark them read"
+    READ = "read", "Read notifications and users"
+    MANAGE = "manage", "Create, change and forget users"
+
+
+def every_scope() -> list[str]:
+    return list(Scope.values)
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def usable(self, now: datetime) -> ApiKeyQuerySet:
+        return self.filter(revoked_at=None).filter(
+            models.Q(expires_at=None) | models.Q(expires_at__gt=now)
+        )
+
+
+class ApiKey(models.Model):
+    """A project's key: `ntf_<live|test>_<prefix>_<secret>`, 256 bits of secret.
+
+    Only the prefix (to find it) and a SHA-256 of the whole are stored. A fast hash is right for a random
+    secret of this length: there is nothing to guess, so nothing that a slow hash would slow down.
+    """
+
+    class Kind(models.TextChoices):
+        LIVE = "live", "Live: messages go out"
+        TEST = "test", "Test: everything goes to the sandbox"
+
+    PREFIX_LENGTH: ClassVar[int] = 8
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="api_keys")
+    name = models.CharField(max_length=100, help_text="What uses it, for example 'shop backend'.")
+    kind = models.CharField(max_length=4, choices=Kind.choices, default=Kind.LIVE)
+    prefix = models.CharField(max_length=PREFIX_LENGTH, unique=True, editable=False)
+    digest = models.BinaryField(max_length=32, editable=False)
+    scopes = ArrayField(models.CharField(max_length=10, choices=Scope.choices), default=every_scope)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, editable=False)
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.name} (ntf_{self.kind}_{self.prefix}…)"
+
+    @property
+    def is_live(self) -> bool:
+        return self.kind == self.Kind.LIVE
+
+    def issue(self) -> str:
+        """Give this unsaved key its secret and return the whole key, which is shown once and not kept."""
+        self.prefix = secrets.token_hex(self.PREFIX_LENGTH // 2)
+        token = f"ntf_{self.kind}_{self.prefix}_{secrets.token_urlsafe(32)}"
+        self.digest = self.digest_of(token)
+        return token
+
+    def matches(self, token: str) -> bool:
+        """In constant time, so that the answer's delay tells nothing about the digest."""
+        return hmac.compare_digest(bytes(self.digest), self.digest_of(token))
+
+    @staticmethod
+    def digest_of(token: str) -> bytes:
+        return hashlib.sha256(token.encode()).digest()
+
+    @classmethod
+    def prefix_of(cls, token: str) -> str | None:
+        """The prefix inside a well-formed key, else None."""
+        parts = token.split("_", 3)
+        if len(parts) != 4 or parts[0] != "ntf" or parts[1] not in cls.Kind.values:
+            return None
+        return parts[2] if len(parts[2]) == cls.PREFIX_LENGTH else None
+
+
+class Recipient(models.Model):
+    """The person or system that is notified. The API calls it a user, by the caller's own `user_id`."""
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="recipients")
+    user_id = models.CharField(max_length=255)
+    name = models.CharField(max_length=200, blank=True)
+    locale = models.CharField(max_length=35, blank=True)
+    timezone = models.CharField(max_length=64, blank=True)
+    #: Made by a notification to an unknown address or user_id. POST /users may still claim it.
+    provisional = models.BooleanField(default=False, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = (
+            # Also finds a user_id over all projects, which is what the admin's search asks.
+            models.UniqueConstraint(fields=("user_id", "project"), name="recipient_user_id"),
+        )
+
+    def __str__(self) -> str:
+        return self.name or self.user_id
+
+
+class Address(models.Model):
+    """A recipient's e-mail address or phone number (E.164)."""
+
+    class Channel(models.TextChoices):
+        EMAIL = "email", "E-mail"
+        SMS = "sms", "SMS"
+
+    project = models.ForeignKey(Project, models.PROTECT, related_name="+")
+    recipient = models.ForeignKey(Recipient, models.CASCADE, related_name="addresses")
+    channel = models.CharField(max_length=5, choices=Channel.choices)
+    value = models.CharField(max_length=320)
+
+    class Meta:
+        verbose_name_plural = "addresses"
+        constraints = (
+            # Also finds an address over all projects, which is what the admin's search asks.
+            models.UniqueConstraint(fields=("value", "channel", "project"), name="address_value"),
+            models.UniqueConstraint(fields=("recipient", "channel"), name="address_per_channel"),
+        )
+
+    def __str__(self) -> str:
+        return self.value
