@@ -1,0 +1,91 @@
+"""The processes a benchmark measures: started, awaited, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.core.management import call_command
+
+from users.models import ApiKey, Project
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def prepare_database() -> None:
+    """An empty, migrated database."""
+    call_command("migrate", verbosity=0)
+    call_command("flush", verbosity=0, interactive=False)
+
+
+def make_key() -> tuple[Project, str]:
+    project, _ = Project.objects.get_or_create(name="bench")
+    key = ApiKey(project=project, name="bench")
+    token = key.issue()
+    key.save()
+    return project, token
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def processes(*commands: Sequence[str], **environment: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Runs the commands (programs of the virtual environment) until the block ends."""
+    log = (Path(os.environ["VAR_DIR"]) / "bench.log").open("ab")
+    started = [
+        subprocess.Popen(
+            [str(BIN / command[0]), *command[1:]],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=log,
+            stderr=log,
+        )
+        for command in commands
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        for process in started:
+            process.wait(timeout=60)
+        log.close()
+
+
+def web(port: int, wsgi: str = "bench.wsgi:application") -> list[str]:
+    """The web server as script/server runs it, with the empty view beside the real ones."""
+    return [
+        *("granian", "--interface", "wsgi", wsgi, "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "2", "--blocking-threads", "16"),
+    ]
+
+
+def worker(name: str, queues: str = "high,normal,low", app: str = "bench.worker") -> list[str]:
+    return ["celery", "-A", app, "worker", "-Q", queues, "-n", f"{name}@bench", "-l", "WARNING"]
+
+
+def wait_for(url: str, seconds: float = 30) -> None:
+    """Until the address answers with 200. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.1)
+    raise TimeoutError(url)
