@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,3 +89,16 @@ def redis_client() -> Iterator[redis.Redis]:
     client = redis.Redis.from_url(django_settings.REDIS_URL)
     yield client
     client.close()
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Polls until something holds; a condition that never does fails the test."""
+
+    def wait(reached: Callable[[], bool], seconds: float = 10.0) -> None:
+        end = time.monotonic() + seconds
+        while not reached():
+            assert time.monotonic() < end, "it did not happen in time"
+            time.sleep(0.02)
+
+    return wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import factory
@@ -85,7 +86,8 @@ class NotificationFactory(DjangoModelFactory[Notification]):
     address = factory.LazyAttribute(lambda o: f"{o.user_id}@example.com")
     title = "Hello"
     message = "Hello there!"
-    created_at = factory.LazyFunction(timezone.now)
+    # Due for a while: inside a test's transaction the database's now() stands still.
+    created_at = factory.LazyFunction(lambda: timezone.now() - timedelta(minutes=1))
     due_at = factory.SelfAttribute("created_at")
 
 

@@ -1,0 +1,235 @@
+"""The drain: everything due goes out once, many at a time, whatever the provider answers."""
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from notifications import delivery, providers, queue
+from notifications.models import Attempt, Notification
+from notifications.providers.base import Provider, Sent, Temporary
+from tests.factories import NotificationFactory, RecipientFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LANE = "sandbox"
+
+
+class Recorder(Provider):
+    """A provider that remembers what it was given, and answers as the test says."""
+
+    name = "sandbox"
+    repeatable = True
+    max_in_flight = 8
+
+    def __init__(self, answer=lambda message: Sent(provider_message_id="ok")):
+        self.answer = answer
+        self.given = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.lock = threading.Lock()
+
+    def send(self, message, deadline):
+        with self.lock:
+            self.given.append(str(message.notification_id))
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return self.answer(message)
+        finally:
+            with self.lock:
+                self.in_flight -= 1
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """Registered as the sandbox, with threads of its own."""
+    recorder = Recorder()
+    monkeypatch.setattr(providers, "_instances", {"sandbox": recorder})
+    monkeypatch.setattr(delivery, "_pools", {})
+    yield recorder
+    for pool in delivery._pools.values():
+        pool.shutdown()
+
+
+def due(count, **fields):
+    recipient = RecipientFactory()
+    return [NotificationFactory(recipient=recipient, lane=LANE, **fields) for _ in range(count)]
+
+
+def statuses():
+    return sorted(Notification.objects.values_list("status", flat=True))
+
+
+def test_everything_due_goes_out_once(recorder):
+    ids = [str(notification.id) for notification in due(50)]
+    assert delivery.drain(LANE) == 50
+    assert sorted(recorder.given) == sorted(ids)
+    assert statuses() == ["sent"] * 50
+
+
+def test_many_are_in_flight_at_once_but_no_more_than_the_provider_wants(recorder):
+    recorder.answer = lambda message: time.sleep(0.02) or Sent()
+    due(40)
+    delivery.drain(LANE)
+    assert recorder.most_in_flight == 8
+
+
+def test_one_slow_call_does_not_hold_up_the_others(recorder):
+    slow, *rest = due(41)
+    recorder.answer = lambda message: (
+        time.sleep(0.8 if message.notification_id == slow.id else 0.001) or Sent()
+    )
+    thread = threading.Thread(target=_drain_in_thread)
+    thread.start()
+    time.sleep(0.5)
+    assert statuses().count("sent") == 40
+    thread.join()
+    assert statuses().count("sent") == 41
+
+
+def _drain_in_thread():
+    try:
+        delivery.drain(LANE)
+    finally:
+        connection.close()
+
+
+def test_a_temporary_error_is_tried_again_when_it_is_due_and_not_before(recorder):
+    recorder.answer = _raise(Temporary("busy", retry_after=300))
+    due(1)
+    delivery.drain(LANE)
+    delivery.drain(LANE)
+    assert len(recorder.given) == 1
+    Notification.objects.update(due_at=timezone.now())
+    recorder.answer = lambda message: Sent()
+    delivery.drain(LANE)
+    assert list(Attempt.objects.values_list("outcome", flat=True)) == ["temporary", "accepted"]
+    assert Notification.objects.get().attempt_count == 2
+
+
+def _raise(error):
+    def answer(message):
+        raise error
+
+    return answer
+
+
+def test_a_bug_in_a_provider_leaves_the_message_unknown_not_lost(recorder):
+    recorder.answer = _raise(ZeroDivisionError())
+    due(1)
+    delivery.drain(LANE)
+    assert statuses() == ["unknown"]
+    assert Attempt.objects.get().code == "unexpected_error"
+
+
+def test_a_stopping_worker_claims_nothing_new_and_settles_what_is_in_flight(recorder):
+    stopping = threading.Event()
+    recorder.answer = lambda message: stopping.set() or time.sleep(0.05) or Sent()
+    due(100)
+    delivery.drain(LANE, stopping.is_set)
+    assert set(statuses()) == {"pending", "sent"}
+    assert len(recorder.given) == statuses().count("sent")
+    assert not Notification.objects.filter(leased_until__isnull=False).exists()
+
+
+def test_a_call_during_a_drain_makes_it_look_once_more(recorder):
+    """So a row stored while the drain was making its last, empty claim is not left to the sweep."""
+    first = due(1)[0]
+    recorder.answer = lambda message: _store_one_and_wake(message, first) or Sent()
+    delivery.drain(LANE)
+    assert statuses() == ["sent", "sent"]
+
+
+def _store_one_and_wake(message, first):
+    if message.notification_id == first.id:
+        NotificationFactory(recipient=first.recipient, lane=LANE)
+        connection.close()
+        assert delivery.drain(LANE) == 0
+
+
+def test_answers_are_kept_while_the_database_is_away(recorder, monkeypatch):
+    monkeypatch.setattr(delivery, "DATABASE_AWAY_WAIT", 0.05)
+    settle, refusals = queue.settle, iter([True, True, False])
+
+    def refuse_twice(*arguments):
+        if next(refusals):
+            raise OperationalError("the database is away")
+        settle(*arguments)
+
+    monkeypatch.setattr(queue, "settle", refuse_twice)
+    due(3)
+    with pytest.raises(OperationalError):
+        delivery.drain(LANE)
+    assert len(recorder.given) == 3
+    assert statuses() == ["sent"] * 3
+
+
+def test_a_message_that_cannot_be_rendered_fails_alone(recorder, monkeypatch):
+    bad, good = due(2)
+    render = delivery.render
+
+    def fail_for_one(row, default_from):
+        if row.id == bad.id:
+            raise ValueError("no such thing")
+        return render(row, default_from)
+
+    monkeypatch.setattr(delivery, "render", fail_for_one)
+    delivery.drain(LANE)
+    bad.refresh_from_db()
+    good.refresh_from_db()
+    assert (bad.status, bad.failure_code) == ("failed", "rendering_failed")
+    assert good.status == "sent"
+
+
+def test_a_row_that_a_worker_died_with_is_sent_alone(recorder):
+    due(20)
+    suspects = due(2, lapses=1)
+    together = {}
+
+    def answer(message):
+        together[message.notification_id] = recorder.in_flight
+        time.sleep(0.005)
+        return Sent()
+
+    recorder.answer = answer
+    delivery.drain(LANE)
+    assert statuses() == ["sent"] * 22
+    assert [together[suspect.id] for suspect in suspects] == [1, 1]
+
+
+def test_two_workers_share_a_lane_without_sending_anything_twice(recorder):
+    due(200)
+    drains = [
+        threading.Thread(target=_drain_as_another_process, args=(recorder,)) for _ in range(4)
+    ]
+    for thread in drains:
+        thread.start()
+    for thread in drains:
+        thread.join()
+    assert len(recorder.given) == len(set(recorder.given)) == 200
+    assert statuses() == ["sent"] * 200
+
+
+def _drain_as_another_process(recorder):
+    """Past the registry that lets one drain of a lane run in a process."""
+    try:
+        delivery.Drain(LANE, recorder, delivery.never).run()
+    finally:
+        connection.close()
+
+
+def test_a_lane_without_a_provider_keeps_its_rows(settings):
+    settings.EMAIL_URL = settings.MAILGUN_API_KEY = settings.EMAIL_PROVIDER = ""
+    NotificationFactory()
+    assert delivery.drain("email.normal") == 0
+    assert statuses() == ["pending"]
+
+
+def test_what_is_scheduled_waits_for_its_time(recorder):
+    due(1, due_at=timezone.now() + timedelta(minutes=5))
+    assert delivery.drain(LANE) == 0
+    assert recorder.given == []

@@ -1,0 +1,141 @@
+"""The sweep puts right what no living worker will."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connections
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from notifications import queue, sweeping
+from notifications.models import Attempt, Flow, Heartbeat, Notification
+from notifications.sweeping import SweepThread, Swept, overdue_lanes, sweep
+from tests.factories import NotificationFactory
+
+pytestmark = pytest.mark.django_db
+
+LANE = "email.normal"
+AGO = timedelta(minutes=1)
+
+
+def lapsed(**fields):
+    """A row whose worker died: its lease has ended."""
+    return NotificationFactory(leased_until=timezone.now() - AGO, fence=1, **fields)
+
+
+def test_a_claim_whose_worker_died_is_due_again_and_will_be_claimed_alone():
+    notification = lapsed()
+    assert sweep() == Swept(freed=1)
+    notification.refresh_from_db()
+    assert (notification.status, notification.leased_until, notification.lapses) == (
+        "pending",
+        None,
+        1,
+    )
+    assert queue.claim(LANE, 10, 60) == []
+    assert [row.id for row in queue.claim_suspect(LANE, 60)] == [notification.id]
+
+
+def test_a_row_that_died_alone_three_times_is_poison():
+    notification = lapsed()
+    for _ in range(4):
+        assert notification.status == "pending"
+        sweep()
+        queue.claim_suspect(LANE, 60)
+        Notification.objects.filter(status="pending").update(leased_until=Now() - AGO)
+        notification.refresh_from_db()
+    assert (notification.failure_kind, notification.failure_code) == ("technical", "poison")
+
+
+def test_a_begun_row_whose_worker_died_is_unknown_and_not_sent_again_yet():
+    notification = lapsed(status="sending", provider="smtp")
+    assert sweep() == Swept(lapsed=1)
+    notification.refresh_from_db()
+    assert notification.status == "unknown"
+    assert notification.review_at > timezone.now()
+
+
+@pytest.mark.parametrize("provider", ["inbox", "sandbox"])
+def test_a_begun_row_of_a_repeatable_provider_is_simply_due_again(provider):
+    notification = lapsed(status="sending", provider=provider)
+    sweep()
+    notification.refresh_from_db()
+    assert (notification.status, notification.lapses) == ("pending", 0)
+
+
+def test_a_lease_that_still_holds_is_left_alone():
+    NotificationFactory(status="sending", leased_until=timezone.now() + timedelta(seconds=30))
+    assert sweep() == Swept()
+
+
+def test_a_waiting_row_past_its_time_expires():
+    notification = NotificationFactory(expires_at=timezone.now() - AGO)
+    assert sweep() == Swept(expired=1)
+    notification.refresh_from_db()
+    assert notification.status == "expired"
+
+
+@pytest.mark.parametrize("priority", ["high", "normal"])
+def test_an_unknown_one_is_sent_once_more_after_its_review_time(priority):
+    notification = NotificationFactory(
+        status="unknown", priority=priority, review_at=timezone.now() - AGO
+    )
+    assert sweep() == Swept(reviewed=1)
+    notification.refresh_from_db()
+    assert (notification.status, notification.resends) == ("pending", 1)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [{"priority": "low"}, {"resends": 1}, {"expires_at": timezone.now() - timedelta(days=1)}],
+    ids=["bulk", "resent once already", "too late"],
+)
+def test_an_unknown_one_is_otherwise_held_for_an_operator(held):
+    notification = NotificationFactory(
+        status="unknown", review_at=timezone.now() - AGO, **held
+    )
+    sweep()
+    notification.refresh_from_db()
+    assert (notification.status, notification.review_at) == ("unknown", None)
+
+
+def test_lanes_with_something_overdue_are_found_and_paused_ones_are_not():
+    past = timezone.now() - timedelta(minutes=1)
+    NotificationFactory(due_at=past)
+    paused = NotificationFactory(due_at=past, priority="low")
+    Flow.objects.filter(id=paused.flow_id).update(paused=True)
+    NotificationFactory(due_at=timezone.now() + timedelta(hours=1), priority="high")
+    assert overdue_lanes() == [LANE]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_sweeps_at_once_do_not_disturb_each_other():
+    lapsed()
+    other = connections.create_connection("default")
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (sweeping.LOCK,))
+            assert sweep() == Swept()
+            cursor.execute("ROLLBACK")
+    finally:
+        other.close()
+    assert sweep() == Swept(freed=1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_any_wake_up_the_sweep_delivers(wait_until):
+    notification = NotificationFactory(
+        lane="sandbox", due_at=timezone.now() - timedelta(seconds=10)
+    )
+    SweepThread(["normal"]).sweep_once()
+    wait_until(lambda: Notification.objects.get(id=notification.id).status == "sent")
+    assert Attempt.objects.get().outcome == "accepted"
+    assert Heartbeat.objects.get().queues == "normal"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_drains_only_the_lanes_of_its_own_queues():
+    NotificationFactory(lane="sandbox", due_at=timezone.now() - timedelta(seconds=10))
+    SweepThread(["low"]).sweep_once()
+    assert Notification.objects.get().status == "pending"
