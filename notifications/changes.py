@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from notifications.intake import Accepted, Submission, submit
-from notifications.models import Attempt, Flow, Notification, Status
+from notifications.models import Attempt, Notification, Status
 from notifications.waking import wake
 from users.models import Recipient
 from users.refusals import Conflict
@@ -42,9 +42,7 @@ def retry_now(notification_id: UUID) -> None:
     waiting = Notification.objects.filter(id=notification_id, status=Status.PENDING)
     if not waiting.update(due_at=Now()):
         raise Conflict("not_waiting", "Only a pending notification can be tried now.", "status")
-    lane = Flow.objects.values_list("lane", flat=True).get(
-        id=Notification.objects.values("flow_id").filter(id=notification_id)
-    )
+    lane = Notification.objects.values_list("flow__lane", flat=True).get(id=notification_id)
     transaction.on_commit(lambda: wake(lane), robust=True)
 
 
@@ -74,16 +72,9 @@ def resend(notification: Notification) -> Accepted:
     Each notification is resent once: pressing twice sends once, and the next resend starts from the newest.
     Raises Conflict, or Refused where the recipient has no address any more.
     """
-    if notification.erased_at:
-        raise Conflict("erased", "The person was forgotten; nothing is left to send.")
-    if notification.status not in Notification.RESENDABLE:
-        raise Conflict(
-            "not_resendable",
-            f"This notification is {notification.status}; it has not been sent yet.",
-        )
     try:
         with transaction.atomic():
-            return submit(_again(notification))
+            return submit(_again(_resendable(notification.id)))
     except IntegrityError as error:
         if "resend_of" not in str(error):
             raise
@@ -93,15 +84,33 @@ def resend(notification: Notification) -> Accepted:
         ) from error
 
 
+def _resendable(notification_id: UUID) -> Notification:
+    """The notification as it is now, locked. What was `unknown` is now in the operator's hands: the policy must
+    not send a third copy. Raises Conflict.
+    """
+    notification = Notification.objects.select_for_update().get(id=notification_id)
+    if notification.erased_at:
+        raise Conflict("erased", "The person was forgotten; nothing is left to send.")
+    if notification.status not in Notification.RESENDABLE:
+        raise Conflict(
+            "not_resendable",
+            f"This notification is {notification.status}; it has not been sent yet.",
+        )
+    Notification.objects.filter(id=notification_id).update(review_at=None)
+    return notification
+
+
 def _again(notification: Notification) -> Submission:
     """To the same address as the first time. In-app and address-less ones go by user id alone."""
     by_address = notification.channel != "in_app" and notification.address
+    # The id may be another one by now: POST /users adopts whom a notification has made.
+    recipient = notification.recipient
     return Submission(
         project_id=notification.project_id,
         channel=notification.channel,
         priority=notification.priority,
         live=notification.live,
-        user_id=notification.user_id,
+        user_id=recipient.user_id if recipient else notification.user_id,
         recipient=notification.address if by_address else "",
         title=notification.title,
         message=notification.message,
@@ -138,7 +147,8 @@ def _erase(ids: Iterable[UUID]) -> None:
         metadata={},
         failure_detail="",
         review_at=None,
-        expires_at=Now(),
+        # What is being sent now and comes back is not claimed again.
+        expires_at=F("created_at"),
         erased_at=Now(),
         recipient=None,
     )

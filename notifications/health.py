@@ -54,7 +54,7 @@ class Component:
 
 
 def health() -> dict[str, Any]:
-    """`{status, environment, components, lanes}` as DESIGN's API gives it."""
+    """`{status, environment, components, lanes}`; each component is `{status, detail}`, each lane `{waiting, overdue_seconds}`."""
     try:
         lanes = _lanes()
         components = {"database": Component(OK, "answers")} | _processes()

@@ -75,8 +75,8 @@ SELECT
     %(live)s, %(api_key_id)s, %(address)s, %(title)s, %(message)s, %(html)s, %(url)s, %(category)s,
     %(reference)s, %(metadata)s::jsonb, 'pending', '', '', '', '', '',
     moment, %(scheduled_for)s, due, coalesce(%(expires_at)s, due + %(lifetime)s), 0, 0, 0, 0, %(resend_of)s
-FROM (SELECT moment, greatest(%(scheduled_for)s, moment) AS due FROM clock_timestamp() AS moment)
-RETURNING created_at, due_at, expires_at
+FROM (SELECT moment, greatest(%(scheduled_for)s, moment) AS due FROM clock_timestamp() AS moment) AS clock
+RETURNING created_at, due_at, expires_at, metadata
 """
 
 #: (project, lane) -> id of its flow. Flows are never deleted.
@@ -241,7 +241,9 @@ def _insert(
     with connection.cursor() as cursor:
         cursor.execute(INSERT, _parameters(notification, submission.expires_at))
         row = cursor.fetchone()
-    notification.created_at, notification.due_at, notification.expires_at = row
+    notification.created_at, notification.due_at, notification.expires_at, metadata = row
+    # As jsonb gives it back (other order of names, other spelling of numbers), now as ever after.
+    notification.metadata = json.loads(metadata)
     return notification
 
 

@@ -140,7 +140,7 @@ class Notification(models.Model):
     #: Raised by every claim. Who holds an older one can no longer change the row.
     fence = models.IntegerField(default=0)
     attempt_count = models.SmallIntegerField(default=0)
-    #: Claims of it that ended without a begin or a give-back: the worker died. See delivery.sweep().
+    #: Claims of it that ended without a begin or a give-back: the worker died. See sweeping.py.
     lapses = models.SmallIntegerField(default=0)
     #: When the policy decides about an `unknown`; NULL: an operator does.
     review_at = models.DateTimeField(null=True, blank=True)
@@ -168,26 +168,32 @@ class Notification(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        # What an operator may do in the admin; users/groups.py gives them out.
+        permissions = (
+            ("resend_notification", "Can send a notification once more"),
+            ("retry_notification", "Can have a waiting notification tried now"),
+            ("cancel_notification", "Can cancel a waiting notification"),
+        )
         indexes = (
-            # delivery.CLAIM: the next due rows of one flow.
+            # queue.CLAIM: the next due rows of one flow.
             models.Index(
                 fields=("flow", "due_at"),
                 name="notification_claim",
                 condition=Q(status=Status.PENDING, leased_until=None),
             ),
-            # delivery.sweep(): leases that ran out.
+            # sweeping.sweep(): leases that ran out.
             models.Index(
                 fields=("leased_until",),
                 name="notification_lease",
                 condition=Q(leased_until__isnull=False),
             ),
-            # delivery.sweep(): waiting rows past their time.
+            # sweeping.sweep(): waiting rows past their time.
             models.Index(
                 fields=("expires_at",),
                 name="notification_expiry",
                 condition=Q(status=Status.PENDING, expires_at__isnull=False),
             ),
-            # delivery.sweep(): unknown rows whose policy is to decide.
+            # sweeping.sweep(): unknown rows whose policy is to decide.
             models.Index(
                 fields=("review_at",),
                 name="notification_review",
@@ -323,7 +329,7 @@ class IdempotencyKey(models.Model):
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("project", "key"), name="idempotency_key"),)
-        # tasks.housekeeping() removes the old ones.
+        # housekeeping.prune() removes the old ones.
         indexes = (models.Index(fields=("created_at",), name="idempotency_age"),)
 
     def __str__(self) -> str:

@@ -223,7 +223,7 @@ def give_back(rows: Sequence[Claimed]) -> None:
 def fail_unsent(row: Claimed, code: str, detail: str) -> None:
     """Fail a claimed row for which no provider was asked."""
     with connection.cursor() as cursor:
-        parameters = {
+        parameters: dict[str, Any] = {
             "id": row.id,
             "fence": row.fence,
             "code": code,

@@ -16,7 +16,7 @@ from notifications.providers.base import (
 
 #: Longest wait between two attempts, in seconds.
 LONGEST_WAIT = 3600.0
-#: Width of the first wait; it doubles with every attempt.
+#: Half the width of the first wait, in seconds; it doubles with every attempt.
 FIRST_WAIT = 15.0
 #: Seconds until what our own account's fault stopped is tried again.
 MISCONFIGURED_WAIT = 60.0

@@ -208,7 +208,7 @@ def _drain_overdue(lane: str) -> None:
 class SweepStep(bootsteps.StartStopStep):
     """Runs the sweep beside the worker's pool, from its start to its stop."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
 
     def start(self, worker: Any) -> None:
         SweepThread(worker.app.amqp.queues.consume_from).start()

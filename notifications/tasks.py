@@ -6,9 +6,7 @@ database and the broker alone. Why: docs/decisions.md, "A retry is a row".
 
 from __future__ import annotations
 
-from typing import Any
-
-from celery import shared_task
+from celery import Task, shared_task
 from django.db import InterfaceError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -16,29 +14,29 @@ from notifications import delivery, stopping
 from notifications import housekeeping as pruning
 from notifications.heartbeats import beat
 
-#: Retries after 1, 2, 4 ... 30 s with jitter; after that the sweep has long taken over.
-RETRY: dict[str, Any] = {
-    "autoretry_for": (OperationalError, InterfaceError, BrokerError, ConnectionError),
-    "retry_backoff": True,
-    "retry_backoff_max": 30,
-    "retry_jitter": True,
-    "max_retries": 5,
-}
+class RetriedTask(Task[..., None]):
+    """Tried again after 1, 2, 4 ... 30 s with jitter; by then the sweep has long taken over."""
+
+    autoretry_for = (OperationalError, InterfaceError, BrokerError, ConnectionError)
+    retry_backoff = True
+    retry_backoff_max = 30
+    retry_jitter = True
+    max_retries = 5
 
 
-@shared_task(**RETRY)
+@shared_task(base=RetriedTask)
 def drain(lane: str) -> None:
     """Something is due in the lane."""
     delivery.drain(lane, stopping.is_stopping)
 
 
-@shared_task(**RETRY)
+@shared_task(base=RetriedTask)
 def beat_is_alive() -> None:
     """Beat has reached a worker: recorded, so that the health page can tell when it no longer does."""
     beat("beat", "scheduler")
 
 
-@shared_task(**RETRY)
+@shared_task(base=RetriedTask)
 def housekeeping() -> None:
     """Remove what nobody needs any more."""
     pruning.prune()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import structlog
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from uuid_utils.compat import uuid7
 
@@ -17,10 +18,13 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _QUIET = ("/livez", "/readyz", "/static/", "/favicon.ico")
 
 
+_Next = Callable[[HttpRequest], HttpResponse]
+
+
 class RequestMiddleware:
     """Takes `X-Request-Id` or makes one, binds it to every log line, and gives it back."""
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+    def __init__(self, get_response: _Next) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
@@ -50,3 +54,50 @@ class RequestMiddleware:
             status=response.status_code,
             ms=round(seconds * 1000, 1),
         )
+
+
+class ProbeMiddleware:
+    """Answers balancers and container engines before the host is checked: they ask by address."""
+
+    def __init__(self, get_response: _Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        from notifications import views
+
+        probes = {"/livez": views.livez, "/readyz": views.readyz}
+        return probes.get(request.path, self.get_response)(request)
+
+
+class SecureApiMiddleware:
+    """Refuses API calls over plain http in production.
+
+    A redirect would teach the caller nothing: the key has already travelled in clear, and will again
+    (OWASP ASVS 5.0, 4.1.2). Browsers' pages are redirected by Django's own SecurityMiddleware.
+    """
+
+    def __init__(self, get_response: _Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        from notifications.api.errors import plain_problem
+
+        insecure = settings.SECURE_SSL_REDIRECT and not request.is_secure()
+        if insecure and "Authorization" in request.headers:
+            return plain_problem(
+                request, 403, "https_required", "Use https. Consider this key as known to others."
+            )
+        return self.get_response(request)
+
+
+def client_address(request: HttpRequest) -> str:
+    """Who asks, as the nearest proxy that we trust saw it.
+
+    Each proxy appends to X-Forwarded-For what it saw, so only as many entries from the right as there are
+    trusted proxies can be believed.
+    """
+    seen: list[str] = [entry.strip() for entry in request.headers.get("X-Forwarded-For", "").split(",")]
+    proxies = settings.TRUSTED_PROXIES
+    if proxies and len(seen) >= proxies and seen[-proxies]:
+        return seen[-proxies]
+    return str(request.META.get("REMOTE_ADDR", ""))

@@ -6,6 +6,8 @@ and leaves them after the last process has ended, turns one signal, whoever it w
 orderly stop, and cleans up after a predecessor that was killed with -9.
 """
 
+# ruff: noqa: S603, T201 - It talks to the person who started it, and runs our own programs.
+
 from __future__ import annotations
 
 import contextlib
@@ -60,7 +62,7 @@ class Stack:
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "notifyproj.settings")
         try:
             var = settings.VAR_DIR
-        except (ImproperlyConfigured, RuntimeError) as error:
+        except ImproperlyConfigured as error:
             raise ServeError(str(error)) from None
         port = os.environ.get("PORT", "8000")
         if not port.isdecimal() or not 0 < int(port) < 65536:
@@ -70,7 +72,8 @@ class Stack:
 
     @property
     def url(self) -> str:
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104
+        host = everywhere.get(self.host, self.host)
         return f"http://{host}:{self.port}"
 
     @property
@@ -149,30 +152,36 @@ class Stack:
 
     def prepare(self) -> None:
         """Bring the database and the static files up to date; make the first operator and key."""
-        self._step("Bringing the database up to date", "migrate", "--verbosity", "0")
-        self._step("Collecting the static files", "collectstatic", "--noinput", "--verbosity", "0")
-        self._manage("first_start", "--url", self.url)
-
-    def _step(self, title: str, *arguments: str) -> None:
         began = time.monotonic()
-        print(f"{title} ...", end=" ", flush=True)
-        self._manage(*arguments)
-        print(f"{time.monotonic() - began:.1f} s", flush=True)
-
-    def _manage(self, *arguments: str) -> None:
-        """Run a command of manage.py to its end; also when Ctrl-C hits: half a step helps nobody."""
-        command = [sys.executable, "manage.py", *arguments]
-        child = subprocess.Popen(
-            command, cwd=CHECKOUT, env=self.environment, start_new_session=True
+        print("Bringing the database and the static files up to date ...", end=" ", flush=True)
+        self._manage(
+            ["migrate", "--verbosity", "0"], ["collectstatic", "--noinput", "--verbosity", "0"]
         )
+        print(f"{time.monotonic() - began:.1f} s", flush=True)
+        self._manage(["first_start", "--url", self.url])
+
+    def _manage(self, *commands: list[str]) -> None:
+        """Run commands of manage.py side by side, and wait for all; also when Ctrl-C ends them."""
+        children = [
+            subprocess.Popen(
+                [sys.executable, "manage.py", *command],
+                cwd=CHECKOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+            for command in commands
+        ]
         try:
-            child.wait()
+            results = [child.wait() for child in children]
         except KeyboardInterrupt:
-            child.terminate()
-            child.wait()
+            for child in children:
+                child.terminate()
+            for child in children:
+                child.wait()
             raise
-        if child.returncode != 0:
-            raise ServeError(f"manage.py {arguments[0]} failed; the lines above say why.")
+        for command, result in zip(commands, results, strict=True):
+            if result != 0:
+                raise ServeError(f"manage.py {command[0]} failed; the lines above say why.")
 
     def run(self) -> int:
         """Run supervisord until it ends or somebody stops us; leave no process behind."""

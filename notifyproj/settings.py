@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import environ
 import structlog
@@ -34,7 +35,7 @@ def _required_in_production(name: str) -> str:
 
     Raises ImproperlyConfigured in production, where a guess would be worse than a stop.
     """
-    value = env.str(name, "")
+    value: str = env.str(name, "")
     if PRODUCTION and not value:
         raise ImproperlyConfigured(
             f"{name} is not set, and ENVIRONMENT=production starts nothing without it. "
@@ -84,6 +85,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "notifyproj.middleware.RequestMiddleware",
+    "notifyproj.middleware.ProbeMiddleware",
+    "notifyproj.middleware.SecureApiMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -129,6 +132,8 @@ def _database() -> dict[str, Any]:
     url = _required_in_production("DATABASE_URL")
     if url:
         config: dict[str, Any] = env.db_url_config(url)
+        # A UNIX socket's folder stands percent-encoded where the host does, as libpq has it.
+        config["HOST"] = unquote(config["HOST"])
     else:
         from notifyproj import embedded
 
@@ -314,16 +319,42 @@ LOGIN_URL = "admin:login"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+#: Proxies in front that append to X-Forwarded-For; the client is that many from the right.
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 1 if PRODUCTION else 0)
+AXES_CLIENT_IP_CALLABLE = "notifyproj.middleware.client_address"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_LOCKOUT_CALLABLE = "users.admin.staff.locked_out"
 
 UNFOLD = {
     "SITE_TITLE": "notifyproj",
     "SITE_HEADER": "notifyproj",
     "SITE_SYMBOL": "notifications",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": "notifications.admin.site.icon"}
+    ],
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
-    "ENVIRONMENT": "notifications.admin.environment_badge",
+    "ENVIRONMENT": "notifications.admin.site.environment_badge",
+    "GLOBAL_CALLBACK": "notifications.admin.site.context",
+    "STYLES": ["notifications.admin.site.stylesheet"],
+    "SIDEBAR": {"navigation": "notifications.admin.site.navigation"},
+    # Blue, as on the start page.
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97% .014 254.604)",
+            "100": "oklch(93.2% .032 255.585)",
+            "200": "oklch(88.2% .059 254.128)",
+            "300": "oklch(80.9% .105 251.813)",
+            "400": "oklch(70.7% .165 254.624)",
+            "500": "oklch(62.3% .214 259.815)",
+            "600": "oklch(54.6% .245 262.881)",
+            "700": "oklch(48.8% .243 264.376)",
+            "800": "oklch(42.4% .199 265.638)",
+            "900": "oklch(37.9% .146 265.522)",
+            "950": "oklch(28.2% .091 267.935)",
+        },
+    },
 }
 
 # --- Security (what `check --deploy` asks for) ---------------------------------------------------------
@@ -332,10 +363,13 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_AGE = 8 * 3600
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
-#: The API must refuse plain http, not redirect it: the key would already have travelled in clear.
-SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
+# The API refuses plain http instead of redirecting it (notifyproj.middleware.SecureApiMiddleware).
+SECURE_REDIRECT_EXEMPT = [r"^api/", r"^(notifications|users|health)(/|$)"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = PRODUCTION
+# Both concern the whole domain, which is not ours to decide about; hence off, and no warning about it.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", False)
+SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", False)
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 X_FRAME_OPTIONS = "DENY"
 
 # --- Logs: one line an event, ids but never an address or a content --------------------------------------
@@ -348,8 +382,12 @@ _SHARED_PROCESSORS: list[Any] = [
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+# Without local variables: they hold addresses, content and keys.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 _RENDERERS: list[Any] = (
-    [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    [_TRACEBACKS, structlog.processors.JSONRenderer()]
     if LOG_FORMAT == "json"
     else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
 )

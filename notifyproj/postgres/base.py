@@ -40,4 +40,4 @@ class _Database:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    Database = _Database()
+    Database = _Database()  # type: ignore[assignment]  # stands for the module

@@ -1,0 +1,198 @@
+"""Why a notification is where it is, and what happens next: one plain sentence or two. Pure.
+
+Operators read it in the admin; whoever shows a notification to people can use it as well. It tells what the
+engine's own rules (queue.py, sweeping.py, retry.py) will do, and decides nothing itself.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from notifications.models import Attempt, Channel, FailureKind, Notification, Status
+from notifications.retry import resends_from_unknown
+
+#: A provider's words are quoted up to here; the attempt has them in full.
+LONGEST_QUOTE = 200
+
+
+def explain(
+    notification: Notification,
+    last: Attempt | None,
+    now: datetime,
+    *,
+    paused: bool = False,
+    resent: bool = False,
+) -> str:
+    """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place."""
+    if notification.erased_at:
+        return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."
+    match notification.status:
+        case Status.PENDING:
+            return _pending(notification, last, now, paused)
+        case Status.SENDING:
+            return f"Being sent: {_provider(notification)} has it since {_since(last, now)}."
+        case Status.SENT:
+            return _sent(notification, now)
+        case Status.DELIVERED:
+            return _delivered(notification, now)
+        case Status.FAILED:
+            return _failed(notification, resent)
+        case Status.CANCELLED:
+            return f"Cancelled {_before_or_after(last)}. Nothing more happens by itself."
+        case Status.EXPIRED:
+            return _expired(notification, last)
+        case _:
+            return _unknown(notification, last, now, resent)
+
+
+def _pending(notification: Notification, last: Attempt | None, now: datetime, paused: bool) -> str:
+    if notification.expires_at and notification.expires_at <= now:
+        return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
+    if notification.leased_until and notification.leased_until > now:
+        return "Being prepared: a worker has just taken it."
+    if paused:
+        return (
+            "Held: its flow is paused. It goes out once an administrator lets the flow run again."
+        )
+    when = _when(notification, last, now)
+    return f"{when}{_in_brackets(notification, last)}.{_until(notification)}"
+
+
+def _when(notification: Notification, last: Attempt | None, now: datetime) -> str:
+    if notification.due_at > now:
+        what = "next attempt" if last else "to be sent"
+        return f"Waiting: {what} {ahead(notification.due_at, now)}"
+    overdue = now - notification.due_at
+    if overdue < timedelta(seconds=2):
+        return "Waiting: due now"
+    return f"Waiting for a worker: due since {duration(overdue)}"
+
+
+def _in_brackets(notification: Notification, last: Attempt | None) -> str:
+    if last is None:
+        return (
+            f" (as scheduled, {moment(notification.due_at)})" if notification.scheduled_for else ""
+        )
+    if last.outcome == Attempt.Outcome.MISCONFIGURED:
+        return f" ({_said(last)}; that is our account's fault and costs no attempt)"
+    return f" (attempt {notification.attempt_count + 1}; {_said(last)})"
+
+
+def _until(notification: Notification) -> str:
+    until = notification.expires_at
+    return f" It is given up at {moment(until)}." if until else ""
+
+
+def _sent(notification: Notification, now: datetime) -> str:
+    sent = f"Sent: {_provider(notification)} accepted it {ago(notification.sent_at, now)}"
+    if notification.provider == "sandbox":
+        return f"{sent}. The sandbox only simulates: nothing has left the machine."
+    return f"{sent}. Whether it arrived is known once the provider sends a receipt."
+
+
+def _delivered(notification: Notification, now: datetime) -> str:
+    where = "stored in the inbox" if notification.channel == Channel.IN_APP else "delivered"
+    when = ago(notification.delivered_at, now)
+    if notification.read_at:
+        return f"Delivered: {where} {when}, read {ago(notification.read_at, now)}."
+    return f"Delivered: {where} {when}."
+
+
+def _failed(notification: Notification, resent: bool) -> str:
+    answer = _quoted(notification.failure_code, notification.failure_detail)
+    provider = _provider(notification)
+    again = (
+        "It was resent since, as a new notification."
+        if resent
+        else "Nothing more happens by itself; a resend tries it as a new notification."
+    )
+    match notification.failure_kind:
+        case FailureKind.PERMANENT:
+            return f"Failed: {provider} refused it for good ({answer}). {again}"
+        case FailureKind.TEMPORARY:
+            attempts = counted(notification.attempt_count, "attempt")
+            return f"Failed: given up after {attempts}; at last {provider} said {answer}. {again}"
+        case _:
+            return f"Failed by a fault of ours ({answer}). {again}"
+
+
+def _expired(notification: Notification, last: Attempt | None) -> str:
+    until = moment(notification.expires_at)
+    tried = f"{_said(last)} at last" if last else "it was never tried"
+    return f"Expired: it was worth sending until {until}; {tried}. Nothing more happens by itself."
+
+
+def _unknown(notification: Notification, last: Attempt | None, now: datetime, resent: bool) -> str:
+    provider = _provider(notification)
+    why = f"Unknown: {provider} may or may not have accepted it ({_said(last)})."
+    if notification.review_at is None and resent:
+        return f"{why} It was resent since, as a new notification."
+    if notification.review_at is None:
+        return f"{why} It is held for an operator: resend it, or leave it."
+    when = ahead(notification.review_at, now)
+    in_time = notification.expires_at is None or notification.expires_at > notification.review_at
+    if resends_from_unknown(notification.priority) and not notification.resends and in_time:
+        return f"{why} Unless a receipt settles it, it is sent once more {when}; the person may then get it twice."
+    return f"{why} Unless a receipt settles it, it is left to an operator {when}."
+
+
+def _before_or_after(last: Attempt | None) -> str:
+    return f"after an attempt ({_said(last)})" if last else "before it was sent"
+
+
+def _provider(notification: Notification) -> str:
+    return notification.provider or "the provider"
+
+
+def _since(last: Attempt | None, now: datetime) -> str:
+    return duration(now - last.started_at) if last else "a moment"
+
+
+def _said(last: Attempt | None) -> str:
+    if last is None or not last.outcome:
+        return "no answer came"
+    if not (last.code or last.detail):
+        return f"{last.provider}: {last.get_outcome_display().lower()}"
+    return f"{last.provider} said {_quoted(last.code, last.detail)}"
+
+
+def _quoted(code: str, detail: str) -> str:
+    """The provider's own words; its code only where it has none."""
+    words = " ".join(detail.split()) or code
+    return words if len(words) <= LONGEST_QUOTE else f"{words[: LONGEST_QUOTE - 1].rstrip()}…"
+
+
+# --- Numbers and times in words --------------------------------------------------------------------------
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 attempt`, `2 attempts`, `1,000 attempts`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def duration(span: timedelta) -> str:
+    """In the one or two units a person would say: `42 s`, `3 min`, `2 h 5 min`, `3 days`."""
+    seconds = max(round(span.total_seconds()), 0)
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return counted(hours // 24, "day")
+
+
+def ago(then: datetime | None, now: datetime) -> str:
+    if then is None:
+        return "at an unknown time"
+    return "just now" if now - then < timedelta(seconds=1) else f"{duration(now - then)} ago"
+
+
+def ahead(then: datetime, now: datetime) -> str:
+    return "now" if then - now < timedelta(seconds=1) else f"in {duration(then - now)}"
+
+
+def moment(then: datetime | None) -> str:
+    return f"{then:%-d %b %Y, %H:%M} UTC" if then else "an unknown time"

@@ -1,0 +1,96 @@
+"""`wake()` never fails and never blocks, and the last of a burst has a wake-up of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from notifications import waking
+from notifications.waking import Waker
+
+
+@pytest.fixture
+def published(monkeypatch):
+    lanes = []
+    monkeypatch.setattr(waking, "publish", lanes.append)
+    return lanes
+
+
+def test_a_burst_is_published_a_few_times_only(published, wait_until):
+    waker = Waker()
+    for _ in range(1000):
+        waker.mark("email.high")
+    wait_until(lambda: published)
+    time.sleep(0.1)
+    assert 1 <= len(published) <= 10
+
+
+def test_a_lane_marked_while_publishing_is_published_again(monkeypatch, wait_until):
+    published, publishing, go_on = [], threading.Event(), threading.Event()
+
+    def slow_publish(lane):
+        published.append(lane)
+        publishing.set()
+        go_on.wait(5)
+
+    monkeypatch.setattr(waking, "publish", slow_publish)
+    waker = Waker()
+    waker.mark("email.high")
+    publishing.wait(5)
+    waker.mark("email.high")
+    go_on.set()
+    wait_until(lambda: published == ["email.high", "email.high"])
+
+
+def test_a_frozen_broker_holds_up_nobody(monkeypatch):
+    """It takes the connection and never answers."""
+    from notifyproj.celery import app
+
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        broker = f"redis://127.0.0.1:{frozen.getsockname()[1]}/0"
+
+        def publish(lane):
+            with contextlib.suppress(Exception):  # when the test ends before the time-out
+                app.connection_for_write(broker).connect()
+
+        monkeypatch.setattr(waking, "publish", publish)
+        waker = Waker()
+        started = time.monotonic()
+        for _ in range(100):
+            waker.mark("email.high")
+        assert time.monotonic() - started < 0.1
+
+
+def test_a_broker_that_refuses_is_tried_again_with_the_next_mark(monkeypatch, wait_until):
+    tried = []
+
+    def refuse(lane):
+        tried.append(lane)
+        raise ConnectionError
+
+    monkeypatch.setattr(waking, "publish", refuse)
+    monkeypatch.setattr(waking, "BROKER_AWAY_PAUSE", 0.01)
+    waker = Waker()
+    waker.mark("email.high")
+    wait_until(lambda: len(tried) == 1)
+    waker.mark("sms.low")
+    wait_until(lambda: tried == ["email.high", "sms.low"])
+
+
+@pytest.mark.parametrize("lane", ["email.high", "sms.low", "sandbox"])
+def test_a_wake_up_carries_a_lane_and_nothing_else(lane, redis_client):
+    from django.conf import settings
+
+    from notifications.models import queue_of
+
+    prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+    key = f"{prefix}{queue_of(lane)}"
+    redis_client.delete(key)
+    waking.publish(lane)
+    [message] = redis_client.lrange(key, 0, -1)
+    redis_client.delete(key)
+    assert f'"argsrepr": "(\'{lane}\',)"' in message.decode()
