@@ -96,8 +96,10 @@ def client_address(request: HttpRequest) -> str:
     Each proxy appends to X-Forwarded-For what it saw, so only as many entries from the right as there are
     trusted proxies can be believed.
     """
-    seen: list[str] = [entry.strip() for entry in request.headers.get("X-Forwarded-For", "").split(",")]
-    proxies = settings.TRUSTED_PROXIES
+    seen: list[str] = [
+        entry.strip() for entry in request.headers.get("X-Forwarded-For", "").split(",")
+    ]
+    proxies: int = settings.TRUSTED_PROXIES
     if proxies and len(seen) >= proxies and seen[-proxies]:
         return seen[-proxies]
     return str(request.META.get("REMOTE_ADDR", ""))

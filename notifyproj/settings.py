@@ -4,7 +4,6 @@ Development needs no variable at all: PostgreSQL and Valkey are then started fro
 (notifyproj/embedded.py). Production starts nothing by itself and refuses to guess.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,18 @@ from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
+
+class Environment(environ.Env):  # type: ignore[misc]  # django-environ has no types
+    """The environment's variables; one that cannot be read is an error that names it."""
+
+    def get_value(self, var: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().get_value(var, *args, **kwargs)
+        except (ValueError, KeyError) as error:
+            raise ImproperlyConfigured(f"{var} cannot be read: {error}") from error
+
+
+env = Environment()
 environ.Env.read_env(BASE_DIR / ".env")
 
 ENVIRONMENT = env.str("ENVIRONMENT", "development")
@@ -241,9 +251,15 @@ MAILGUN_API_URL = env.str("MAILGUN_API_URL", "https://api.mailgun.net/v3")
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "notifications@localhost")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 if EMAIL_URL:
-    vars().update(env.email_url_config(EMAIL_URL))
+    try:
+        vars().update(env.email_url_config(EMAIL_URL))
+    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        raise ImproperlyConfigured(
+            "EMAIL_URL cannot be read. Write smtp://user:password@host:25, or smtp+tls:// (STARTTLS), "
+            "or smtp+ssl:// (TLS from the start)."
+        ) from error
 EMAIL_TIMEOUT = 10
-ANYMAIL: dict[str, Any] = json.loads(env.str("ANYMAIL", "{}")) | {
+ANYMAIL: dict[str, Any] = env.json("ANYMAIL", {}) | {
     "MAILGUN_API_KEY": MAILGUN_API_KEY,
     "MAILGUN_SENDER_DOMAIN": MAILGUN_DOMAIN,
     "MAILGUN_API_URL": MAILGUN_API_URL,
