@@ -30,9 +30,7 @@ def run(connections: int, seconds: float, rounds: int) -> None:
         empty, create = [], []
         for number in range(1, rounds + 1):
             empty.append(load.post(port, "/bench/empty", body, key, connections, seconds))
-            create.append(
-                load.post(port, "/api/v1/notifications", body, key, connections, seconds)
-            )
+            create.append(load.post(port, "/api/v1/notifications", body, key, connections, seconds))
             print(f"round {number}: empty {_line(empty[-1])}   create {_line(create[-1])}")
     assert all(set(result.statuses) == {"201"} for result in create), create
     ratio = statistics.median(c.rate / e.rate for c, e in zip(create, empty, strict=True))

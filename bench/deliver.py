@@ -38,7 +38,9 @@ def run(rows: int) -> None:
     noop = _celery_noop_rate()
     print(f"Celery, prefork of 2, tasks that do nothing: {noop:,.0f}/s")
     at_once = _deliver(rows, delay=0.0)
-    print(f"deliver, provider answers at once:           {at_once:,.0f}/s  = {at_once / noop:.2f} x")
+    print(
+        f"deliver, provider answers at once:           {at_once:,.0f}/s  = {at_once / noop:.2f} x"
+    )
     slots = Sandbox.max_in_flight * WORKERS
     slow = _deliver(min(rows, slots * 80), delay=0.1)
     print(

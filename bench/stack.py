@@ -43,7 +43,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def processes(*commands: Sequence[str], **environment: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+def processes(
+    *commands: Sequence[str], **environment: str
+) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Runs the commands (programs of the virtual environment) until the block ends."""
     log = (Path(os.environ["VAR_DIR"]) / "bench.log").open("ab")
     started = [
@@ -70,7 +72,7 @@ def web(port: int, wsgi: str = "bench.wsgi:application") -> list[str]:
     """The web server as script/server runs it, with the empty view beside the real ones."""
     return [
         *("granian", "--interface", "wsgi", wsgi, "--host", "127.0.0.1", "--port", str(port)),
-        *("--workers", "2", "--blocking-threads", "16"),
+        *("--workers", "2", "--blocking-threads", "4"),
     ]
 
 

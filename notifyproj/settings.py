@@ -37,6 +37,7 @@ if ENVIRONMENT not in {"development", "production"}:
     )
 PRODUCTION = ENVIRONMENT == "production"
 DEBUG = env.bool("DEBUG", False)
+#: What the service keeps in files: collected static files, beat's schedule, the embedded servers' data.
 VAR_DIR = Path(env.str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
 
 
@@ -148,7 +149,12 @@ def _database() -> dict[str, Any]:
         from notifyproj import embedded
 
         address = embedded.postgres(VAR_DIR)
-        config = {"NAME": address.database, "USER": address.user, "HOST": address.socket_dir}
+        config = {
+            "NAME": address.database,
+            "USER": address.user,
+            "HOST": address.socket_dir,
+            "PORT": address.port,
+        }
     return config | {
         "ENGINE": "notifyproj.postgres",
         "CONN_MAX_AGE": None,
