@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -120,11 +121,17 @@ def _store_whatever_races(submission: Submission, flow_id: int, in_sandbox: bool
     """A recipient may be made or forgotten between our look and our insert: then look again."""
     for last_try in (False, False, True):
         try:
-            return _store(submission, flow_id, in_sandbox)
+            with _savepoint_in_a_transaction():
+                return _store(submission, flow_id, in_sandbox)
         except IntegrityError as error:
             if last_try or "notification_resend_of" in str(error) or "resend_of_id" in str(error):
                 raise
     raise AssertionError("unreachable")
+
+
+def _savepoint_in_a_transaction() -> AbstractContextManager[None]:
+    """A caller's transaction (a resend's) must survive an insert that fails; without one, none is needed."""
+    return transaction.atomic() if connection.in_atomic_block else nullcontext()
 
 
 def _store(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
@@ -279,9 +286,13 @@ def lifetime_of(notification: Notification) -> timedelta | None:
 
 def flow_of(project_id: int, lane: str) -> int:
     """The id of the project's flow in the lane, made when first needed."""
-    if (project_id, lane) not in _flows:
-        _flows[project_id, lane] = _make_flow(project_id, lane)
-    return _flows[project_id, lane]
+    known = _flows.get((project_id, lane))
+    if known is not None:
+        return known
+    flow_id = _make_flow(project_id, lane)
+    # Not before: a caller's transaction that is rolled back takes the new flow with it.
+    transaction.on_commit(lambda: _flows.update({(project_id, lane): flow_id}))
+    return flow_id
 
 
 def _make_flow(project_id: int, lane: str) -> int:

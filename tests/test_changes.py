@@ -10,7 +10,7 @@ from notifications.models import Attempt, Notification
 from notifications.sweeping import sweep
 from tests.factories import AttemptFactory, NotificationFactory
 from users.models import Address, Recipient
-from users.refusals import Conflict
+from users.refusals import Conflict, Refused
 
 pytestmark = pytest.mark.django_db
 
@@ -163,3 +163,14 @@ def test_a_forgotten_persons_notification_cannot_be_resent():
     changes.forget(notification.recipient)
     with pytest.raises(Conflict, match="forgotten"):
         changes.resend(notification)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refused_resend_leaves_no_trace_of_the_flow_it_made(settings):
+    """Kept in memory after the rollback, its id would break every later notification of the lane."""
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    first = NotificationFactory(status="expired", address="", lane="sandbox")
+    with pytest.raises(Refused):
+        changes.resend(first)
+    Notification.objects.filter(id=first.id).update(address="ada@example.com")
+    assert changes.resend(first).notification.flow.lane == "email.normal"

@@ -26,7 +26,9 @@ def notification(**fields: Any) -> Notification:
     return Notification(**defaults | fields)
 
 
-def attempt(outcome: str | None = "temporary", detail: str = "451 try later", **fields: Any) -> Attempt:
+def attempt(
+    outcome: str | None = "temporary", detail: str = "451 try later", **fields: Any
+) -> Attempt:
     started = NOW - timedelta(seconds=3)
     return Attempt(provider="smtp", started_at=started, outcome=outcome, detail=detail, **fields)
 
@@ -76,7 +78,9 @@ def test_what_is_too_late_is_not_promised() -> None:
 
 
 def test_a_sending_one_tells_who_has_it_and_for_how_long() -> None:
-    assert said(notification(status="sending"), attempt(None)) == "Being sent: smtp has it since 3 s."
+    assert (
+        said(notification(status="sending"), attempt(None)) == "Being sent: smtp has it since 3 s."
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,9 @@ def test_what_is_over_tells_how_it_ended(fields: dict[str, Any], sentence: str) 
 
 
 def test_what_was_given_up_tells_after_how_many_attempts() -> None:
-    failed = notification(status="failed", failure_kind="temporary", failure_detail="451", attempt_count=25)
+    failed = notification(
+        status="failed", failure_kind="temporary", failure_detail="451", attempt_count=25
+    )
     assert "given up after 25 attempts; at last smtp said 451" in said(failed)
 
 
@@ -132,8 +138,12 @@ def test_an_unknown_one_tells_what_the_policy_will_do() -> None:
         unknown = notification(**{"status": "unknown", "review_at": review_at} | fields)
         assert said(unknown, attempt("ambiguous", "timed out")).endswith(words)
     held = notification(status="unknown")
-    assert said(held, attempt("ambiguous")).endswith("held for an operator: resend it, or leave it.")
-    assert said(held, attempt("ambiguous"), resent=True).endswith("It was resent since, as a new notification.")
+    assert said(held, attempt("ambiguous")).endswith(
+        "held for an operator: resend it, or leave it."
+    )
+    assert said(held, attempt("ambiguous"), resent=True).endswith(
+        "It was resent since, as a new notification."
+    )
 
 
 def test_the_forgotten_are_said_to_be_erased_whatever_their_status() -> None:
@@ -149,7 +159,14 @@ def test_a_provider_that_talks_much_is_quoted_in_part() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (119, "119 s"), (180, "3 min"), (7500, "2 h 5 min"), (7200, "2 h"), (259200, "3 days")],
+    [
+        (0, "0 s"),
+        (119, "119 s"),
+        (180, "3 min"),
+        (7500, "2 h 5 min"),
+        (7200, "2 h"),
+        (259200, "3 days"),
+    ],
 )
 def test_a_duration_is_said_in_the_units_a_person_would_use(seconds: int, words: str) -> None:
     assert duration(timedelta(seconds=seconds)) == words

@@ -190,6 +190,16 @@ def register(project_id: int, values: dict[str, str]) -> Recipient:
 
 def replace(project_id: int, user_id: str, values: dict[str, str]) -> tuple[Recipient, bool]:
     """PUT /users/{user_id}: creates or replaces; what is not given becomes empty. Returns (it, created)."""
+    try:
+        return _replace(project_id, user_id, values)
+    except Conflict as conflict:
+        if conflict.field != "user_id":
+            raise
+    # Another request has made the same user since we looked: that one is replaced.
+    return _replace(project_id, user_id, values)
+
+
+def _replace(project_id: int, user_id: str, values: dict[str, str]) -> tuple[Recipient, bool]:
     blank = {"name": "", "locale": "", "timezone": "", "email": "", "phone": ""}
     with _conflicts_named(project_id, values), transaction.atomic():
         existing = _locked(project_id, user_id)

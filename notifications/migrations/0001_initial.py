@@ -209,6 +209,11 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ("-id",),
+                "permissions": (
+                    ("resend_notification", "Can send a notification once more"),
+                    ("retry_notification", "Can have a waiting notification tried now"),
+                    ("cancel_notification", "Can cancel a waiting notification"),
+                ),
             },
         ),
         migrations.CreateModel(

@@ -8,12 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.utils.dateparse import parse_datetime
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 
 class StrictSerializer(serializers.Serializer[Any]):
     """Refuses unknown fields. A `null` is as good as leaving the field out."""
+
+    default_error_messages = {"null": "The body must be a JSON object."}
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         if not isinstance(data, Mapping):
@@ -28,6 +32,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         return values
 
 
+@extend_schema_field({"oneOf": [{"type": "string", "maxLength": 255}, {"type": "integer"}]})
 class UserIdField(serializers.Field[str, Any, str, str]):
     """The caller's own id of a user: integer or string, kept as text."""
 
@@ -47,6 +52,7 @@ class UserIdField(serializers.Field[str, Any, str, str]):
         return value
 
 
+@extend_schema_field(OpenApiTypes.DATETIME)
 class ZonedDateTimeField(serializers.Field[datetime, Any, str, datetime]):
     """RFC 3339 with a zone: a time without one means something else on every machine."""
 

@@ -66,8 +66,12 @@ class UserOutput(serializers.Serializer[Any]):
 
 
 def as_user_id(text: str) -> str:
-    """A user_id from a path, checked like one from a body. Raises ValidationError."""
-    return UserIdField().run_validation(text)
+    """A user_id from a path, checked like one from a body. Raises ValidationError, naming `user_id`."""
+    try:
+        user_id: str = UserIdField().run_validation(text)
+    except ValidationError as error:
+        raise ValidationError({"user_id": error.detail}) from error
+    return user_id
 
 
 def present(recipient: Recipient) -> dict[str, Any]:

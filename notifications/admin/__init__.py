@@ -1,0 +1,7 @@
+"""The console: what happened to a notification, and doing something about it.
+
+No rule of its own: what may be resent, tried or cancelled is decided in notifications/changes.py, which every act
+here goes through.
+"""
+
+from notifications.admin import flow, notification  # noqa: F401  (importing them registers their pages)

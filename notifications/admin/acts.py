@@ -1,0 +1,170 @@
+"""What an operator can do to notifications: resend, retry now, cancel.
+
+What would be refused is told beforehand, on the page that asks for confirmation; what is refused is decided by
+notifications/changes.py, row by row, when it is done.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.db import transaction
+
+from notifications import changes
+from notifications.models import Notification, Status
+from users.models import User
+from users.refusals import Refused
+
+#: Notifications that can be acted on at once, while somebody waits for the page.
+MOST_AT_ONCE = 500
+
+#: In the log, of the old one (a change) and of the new one (an addition).
+RESENT = "Resent."
+
+
+class Act(abc.ABC):
+    """`name` stands in URLs and permissions; the other words on buttons and in sentences."""
+
+    name: ClassVar[str]
+    verb: ClassVar[str]
+    done: ClassVar[str]
+    icon: ClassVar[str]
+    consequence: ClassVar[str]
+
+    @property
+    def permission(self) -> str:
+        return f"notifications.{self.name}_notification"
+
+    @abc.abstractmethod
+    def obstacle(self, notification: Notification) -> str:
+        """Why it would be refused, in a few words; empty where nothing is in the way."""
+
+    @abc.abstractmethod
+    def perform(self, notification: Notification, user: User) -> Notification | None:
+        """Do it and log it. Returns a notification that came of it. Raises Refused."""
+
+
+class Resend(Act):
+    name = "resend"
+    verb = "Resend"
+    done = "resent"
+    icon = "forward_to_inbox"
+    consequence = (
+        "Each is sent once more, to the same address, as a new notification that names the old one."
+    )
+
+    def obstacle(self, notification: Notification) -> str:
+        if notification.erased_at:
+            return "the person was forgotten"
+        if notification.status not in Notification.RESENDABLE:
+            return f"still {notification.status}"
+        return "resent already" if hasattr(notification, "resent_as") else ""
+
+    def perform(self, notification: Notification, user: User) -> Notification:
+        newer = changes.resend(notification).notification
+        _log(user, notification, CHANGE, RESENT)
+        _log(user, newer, ADDITION, RESENT)
+        return newer
+
+
+class RetryNow(Act):
+    name = "retry"
+    verb = "Retry now"
+    done = "due now"
+    icon = "bolt"
+    consequence = "Each becomes due at once, instead of waiting for its time."
+
+    def obstacle(self, notification: Notification) -> str:
+        return (
+            "" if notification.status == Status.PENDING else f"{notification.status}, not waiting"
+        )
+
+    def perform(self, notification: Notification, user: User) -> None:
+        changes.retry_now(notification.pk)
+        _log(user, notification, CHANGE, "Made due at once.")
+
+
+class Cancel(Act):
+    name = "cancel"
+    verb = "Cancel"
+    done = "cancelled"
+    icon = "cancel"
+    consequence = "Each is never sent. This cannot be undone, but a cancelled one can be resent."
+
+    def obstacle(self, notification: Notification) -> str:
+        if notification.status == Status.CANCELLED:
+            return "cancelled already"
+        possible = notification.status in Notification.CANCELLABLE
+        return "" if possible else f"{notification.status}, not waiting"
+
+    def perform(self, notification: Notification, user: User) -> None:
+        changes.cancel(notification.pk)
+        _log(user, notification, CHANGE, "Cancelled.")
+
+
+ACTS: dict[str, Act] = {act.name: act for act in (Resend(), RetryNow(), Cancel())}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an act would do to some notifications."""
+
+    act: Act
+    eligible: list[Notification] = field(default_factory=list)
+    #: Why the others are not, and how many each.
+    obstacles: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def left_out(self) -> list[tuple[str, int]]:
+        return self.obstacles.most_common()
+
+    @property
+    def arrived(self) -> list[Notification]:
+        """Those whose person has the message already, and would get it twice."""
+        if self.act.name != "resend":
+            return []
+        had = (Status.SENT, Status.DELIVERED)
+        return [notification for notification in self.eligible if notification.status in had]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of an act: those done, each with what came of it; those refused, each with the reason."""
+
+    done: list[tuple[Notification, Notification | None]] = field(default_factory=list)
+    refused: list[tuple[Notification, str]] = field(default_factory=list)
+
+
+def plan(act: Act, notifications: Iterable[Notification]) -> Plan:
+    planned = Plan(act)
+    for notification in notifications:
+        obstacle = act.obstacle(notification)
+        if obstacle:
+            planned.obstacles[obstacle] += 1
+        else:
+            planned.eligible.append(notification)
+    return planned
+
+
+def carry_out(act: Act, notifications: Iterable[Notification], user: User) -> Report:
+    """Each in a transaction of its own, with its log entry: one that is refused holds up no other.
+
+    A database that goes away ends it; what was done until then is committed and logged.
+    """
+    report = Report()
+    for notification in notifications:
+        try:
+            with transaction.atomic():
+                report.done.append((notification, act.perform(notification, user)))
+        except Refused as refusal:
+            report.refused.append((notification, refusal.detail))
+    return report
+
+
+def _log(user: User, notification: Notification, flag: int, message: str) -> None:
+    LogEntry.objects.log_actions(user.pk, [notification], flag, message, single_object=True)

@@ -1,0 +1,34 @@
+"""Flows: which there are, and pausing one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from notifications.models import Flow
+from users.console import NeverDeleted
+
+
+@admin.register(Flow)
+class FlowAdmin(NeverDeleted):
+    """A paused flow's notifications wait, and expire in time. Saving logs who paused it."""
+
+    list_display = ("lane", "project", "state")
+    list_filter = ("paused", "project")
+    list_select_related = ("project",)
+    ordering = ("project__name", "lane")
+    fields = ("project", "lane", "paused")
+    readonly_fields = ("project", "lane")
+
+    @admin.display(description="state")
+    def state(self, flow: Flow) -> SafeString:
+        status, word = ("expired", "Paused") if flow.paused else ("delivered", "Running")
+        return format_html('<span class="ntf-badge ntf-{}">{}</span>', status, word)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """They are made by themselves, with their first notification."""
+        return False

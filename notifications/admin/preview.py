@@ -1,0 +1,98 @@
+"""A notification's message as its receiver sees it, rendered by the same code that renders what goes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.conf import settings
+
+from notifications.models import Channel, Notification
+from notifications.providers.base import Message
+from notifications.rendering import render
+
+#: Stands first in the frame, so that it holds for all that follows: nothing is loaded and nothing runs, on top of
+#: the frame's own sandbox. A tracking pixel would tell the sender that an operator has looked.
+_NOTHING_IS_LOADED = (
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">"
+    '<meta name="referrer" content="no-referrer">'
+)
+
+#: The characters that an SMS can carry in 7 bits (3GPP TS 23.038); those of the second line count twice.
+_GSM = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
+    "abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_GSM_DOUBLE = frozenset("\f^{}\\[~]|€")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What rendering reads (rendering.Content)."""
+
+    id: UUID
+    channel: str
+    address: str
+    title: str
+    message: str
+    html: str
+    from_email: str
+    from_name: str
+    reply_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The rendered message; `frame` is its HTML part, made harmless to show; `length` an SMS's, in words."""
+
+    message: Message
+    frame: str = ""
+    length: str = ""
+
+
+def preview(notification: Notification) -> Preview | None:
+    """None where nothing can be shown: the content was erased, or rendering fails as it did for the worker."""
+    if notification.erased_at:
+        return None
+    try:
+        message = render(_content(notification), settings.DEFAULT_FROM_EMAIL)
+    except Exception:
+        return None
+    return Preview(
+        message=message,
+        frame=_NOTHING_IS_LOADED + message.html if message.html else "",
+        length=sms_length(message.text) if notification.channel == Channel.SMS else "",
+    )
+
+
+def _content(notification: Notification) -> Content:
+    project = notification.project
+    return Content(
+        id=notification.id,
+        channel=notification.channel,
+        address=notification.address,
+        title=notification.title,
+        message=notification.message,
+        html=notification.html,
+        from_email=project.from_email,
+        from_name=project.from_name,
+        reply_to=project.reply_to,
+    )
+
+
+def sms_length(text: str) -> str:
+    """In characters, and in the segments that are paid for: `23 characters, 1 segment`."""
+    characters = f"{len(text):,} character{'' if len(text) == 1 else 's'}"
+    segments = _segments(text)
+    return f"{characters}, {segments} segment{'' if segments == 1 else 's'}"
+
+
+def _segments(text: str) -> int:
+    if set(text) <= _GSM | _GSM_DOUBLE:
+        units = len(text) + sum(character in _GSM_DOUBLE for character in text)
+        alone, joined = 160, 153
+    else:
+        units = len(text.encode("utf-16-le")) // 2
+        alone, joined = 70, 67
+    return 1 if units <= alone else -(-units // joined)

@@ -1,0 +1,1061 @@
+"""The console, through its pages: who sees what, finding, acting, keys, and other people's text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, Permission
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+from uuid_utils.compat import uuid7
+
+from notifications.admin import listing, search
+from notifications.admin.preview import sms_length
+from notifications.models import Flow, Notification
+from tests.factories import (
+    AddressFactory,
+    ApiKeyFactory,
+    AttemptFactory,
+    NotificationFactory,
+    ProjectFactory,
+    RecipientFactory,
+    UserFactory,
+)
+from users import console, groups
+from users.models import ApiKey, Project, Recipient, User
+
+LIST = "/admin/notifications/notification/"
+PASSWORD = "a-long-passphrase"
+
+#: Each page that opens without an object, and whether an operator may see it.
+PAGES = {
+    "/admin/": True,
+    LIST: True,
+    "/admin/users/recipient/": True,
+    "/admin/users/project/": True,
+    "/admin/notifications/flow/": False,
+    "/admin/users/project/add/": False,
+    "/admin/users/apikey/": False,
+    "/admin/users/apikey/add/": False,
+    "/admin/users/user/": False,
+    "/admin/users/user/add/": False,
+    "/admin/auth/group/": False,
+    "/admin/axes/accesslog/": False,
+    "/admin/axes/accessattempt/": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def _client_of(group: str) -> Client:
+    user = UserFactory(username=f"an {group}")
+    user.groups.add(Group.objects.get(name=group))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def operator(db: None) -> Client:
+    return _client_of(groups.OPERATOR)
+
+
+@pytest.fixture
+def administrator(db: None) -> Client:
+    return _client_of(groups.ADMINISTRATOR)
+
+
+def page(client: Client, path: str, status: int = 200) -> str:
+    response = client.get(path)
+    assert response.status_code == status, path
+    return response.content.decode()
+
+
+def detail(notification: Notification) -> str:
+    return f"{LIST}{notification.pk}/change/"
+
+
+def confirm(notification: Notification, act: str) -> str:
+    return f"{LIST}{notification.pk}/{act}/confirm/"
+
+
+def act(client: Client, name: str, *notifications: Notification, **data: Any) -> str:
+    """Press the confirmation's button; the text of the page one comes to."""
+    ids = [str(notification.pk) for notification in notifications]
+    response = client.post(f"{LIST}act/{name}/", {"id": ids, **data}, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def choose(client: Client, name: str, *notifications: Notification, **data: Any) -> str:
+    """Select rows in the list and run an action of its menu; the text of the page one comes to."""
+    chosen = [str(notification.pk) for notification in notifications]
+    response = client.post(LIST, {"action": name, "_selected_action": chosen, **data}, follow=True)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def rows(text: str) -> set[UUID]:
+    """The notifications that a list shows."""
+    return {UUID(id) for id in re.findall(rf"{LIST}([0-9a-f-]{{36}})/change/", text)}
+
+
+def failed(**fields: Any) -> Notification:
+    failure = {"status": "failed", "failure_kind": "permanent", "failure_code": "550"}
+    return NotificationFactory(**failure | fields)
+
+
+def sent(**fields: Any) -> Notification:
+    return NotificationFactory(**{"status": "sent", "sent_at": timezone.now()} | fields)
+
+
+# --- Who sees what -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_visitor_is_asked_to_sign_in(db: None, path: str) -> None:
+    response = Client().get(path)
+    assert response.status_code == 302
+    assert response["Location"].startswith("/admin/login/")
+
+
+@pytest.mark.parametrize(("path", "allowed"), PAGES.items())
+def test_an_operator_sees_the_ledger_and_neither_keys_nor_staff(
+    operator: Client, path: str, allowed: bool
+) -> None:
+    page(operator, path, 200 if allowed else 403)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_an_administrator_sees_every_page(administrator: Client, path: str) -> None:
+    page(administrator, path)
+
+
+def test_the_menu_offers_only_what_may_be_opened(operator: Client, administrator: Client) -> None:
+    assert "/admin/users/apikey/" not in page(operator, "/admin/")
+    assert "/admin/users/apikey/" in page(administrator, "/admin/")
+
+
+def test_nothing_of_the_ledger_is_added_changed_or_deleted_by_hand(db: None) -> None:
+    client = Client()
+    client.force_login(UserFactory(is_superuser=True))
+    notification = NotificationFactory()
+    page(client, f"{LIST}add/", 403)
+    page(client, f"{LIST}{notification.pk}/delete/", 403)
+    assert client.post(detail(notification), {"status": "sent"}).status_code == 403
+    assert "delete_selected" not in page(client, LIST)
+    for noun, row in (
+        ("users/recipient", notification.recipient),
+        ("users/project", notification.project),
+        ("users/apikey", ApiKeyFactory()),
+        ("users/user", UserFactory()),
+        ("notifications/flow", notification.flow),
+    ):
+        page(client, f"/admin/{noun}/{row.pk}/delete/", 403)
+
+
+def test_a_fifth_failure_closes_the_account_even_to_the_right_password(db: None) -> None:
+    UserFactory(username="ada")
+    client = Client()
+
+    def sign_in(password: str) -> Any:
+        return client.post("/admin/login/", {"username": "ada", "password": password})
+
+    assert [sign_in("wrong").status_code for _ in range(4)] == [200] * 4
+    assert sign_in("wrong").status_code == 429
+    refused = sign_in(PASSWORD)
+    assert refused.status_code == 429
+    assert "closed to your address for 15 minutes" in refused.content.decode()
+    assert refused["Retry-After"] == "900"
+
+
+def test_deleting_the_failed_sign_in_opens_the_account_again(administrator: Client) -> None:
+    UserFactory(username="ada")
+    client = Client()
+    for _ in range(6):
+        client.post("/admin/login/", {"username": "ada", "password": "wrong"})
+    attempts = page(administrator, "/admin/axes/accessattempt/")
+    path = re.findall(r"/admin/axes/accessattempt/\d+/", attempts)[0]
+    administrator.post(f"{path}delete/", {"post": "yes"})
+    signed_in = client.post("/admin/login/", {"username": "ada", "password": PASSWORD})
+    assert signed_in.status_code == 302
+
+
+def test_an_administrator_cannot_become_or_take_over_a_superuser(administrator: Client) -> None:
+    root = UserFactory(username="root", is_superuser=True)
+    own = User.objects.get(username="an administrator")
+    administrator.post(
+        f"/admin/users/user/{own.pk}/change/",
+        {"username": own.username, "is_active": "on", "is_staff": "on", "is_superuser": "on"},
+    )
+    own.refresh_from_db()
+    assert not own.is_superuser
+    changed = {"username": "root", "is_active": "", "password1": "mine", "password2": "mine"}
+    assert administrator.post(f"/admin/users/user/{root.pk}/change/", changed).status_code == 403
+    assert administrator.post(f"/admin/users/user/{root.pk}/password/", changed).status_code == 403
+
+
+def test_an_administrator_makes_an_operator(administrator: Client) -> None:
+    made = {
+        "username": "olga",
+        "usable_password": "true",
+        "password1": PASSWORD,
+        "password2": PASSWORD,
+    }
+    administrator.post("/admin/users/user/add/", made)
+    olga = User.objects.get(username="olga")
+    group = Group.objects.get(name=groups.OPERATOR)
+    administrator.post(
+        f"/admin/users/user/{olga.pk}/change/",
+        {"username": "olga", "is_active": "on", "is_staff": "on", "groups": [group.pk]},
+    )
+    client = Client()
+    client.force_login(User.objects.get(username="olga"))
+    page(client, LIST)
+
+
+def test_migrating_restores_what_the_groups_need_and_keeps_what_was_added(db: None) -> None:
+    group = Group.objects.get(name=groups.OPERATOR)
+    extra = Permission.objects.get(codename="view_apikey")
+    group.permissions.add(extra)
+    group.permissions.remove(Permission.objects.get(codename="resend_notification"))
+    groups.bring_up_to_date(apps=apps, using="default")
+    codenames = set(group.permissions.values_list("codename", flat=True))
+    assert {"view_apikey", "resend_notification"} <= codenames
+
+
+def test_every_permission_of_the_groups_exists(db: None) -> None:
+    for name, wanted in groups.PERMISSIONS.items():
+        given = Permission.objects.filter(group__name=name).select_related("content_type")
+        assert {f"{p.content_type.app_label}.{p.codename}" for p in given} == wanted
+
+
+# --- On every page -------------------------------------------------------------------------------------------
+
+
+def test_a_banner_tells_which_channels_only_the_sandbox_carries(
+    operator: Client, settings: Any
+) -> None:
+    settings.SANDBOX = True
+    for path in ("/admin/", LIST, "/admin/password_change/"):
+        assert "The sandbox carries e-mail and SMS" in page(operator, path)
+    settings.EMAIL_URL = "smtp://mail.example.com"
+    assert "The sandbox carries SMS:" in page(operator, LIST)
+    settings.SANDBOX = False
+    assert "The sandbox carries" not in page(operator, LIST)
+
+
+def test_a_banner_tells_where_messages_without_an_address_go(
+    operator: Client, settings: Any
+) -> None:
+    assert "FALLBACK_EMAIL" not in page(operator, LIST)
+    settings.FALLBACK_EMAIL = "me@example.com"
+    assert "without an address go to me@example.com" in page(operator, LIST)
+
+
+def test_the_badge_names_the_environment(operator: Client, settings: Any) -> None:
+    assert "Development" in page(operator, LIST)
+    settings.PRODUCTION = True
+    assert "Production" in page(operator, LIST)
+
+
+# --- The list ------------------------------------------------------------------------------------------------
+
+
+def test_the_list_asks_the_same_few_queries_however_many_rows_it_shows(
+    operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for _ in range(12):
+        sent()
+    with django_assert_max_num_queries(9):
+        assert len(rows(page(operator, LIST))) == 12
+
+
+def test_the_list_and_a_confirmation_fetch_no_long_texts(operator: Client) -> None:
+    untitled = failed(title="", message="Once upon a time " * 1000)
+    with _statements() as statements:
+        assert "Once upon a time" in page(operator, LIST)
+        assert "Once upon a time" in choose(operator, "resend", untitled)
+    assert not any('"notifications_notification"."html"' in sql for sql in statements)
+
+
+def test_counting_stops_at_a_bound(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "MOST_COUNTED", 3)
+    for _ in range(5):
+        sent()
+    assert "more than 3 notifications" in page(operator, LIST)
+
+
+def test_no_count_goes_over_the_whole_table(operator: Client) -> None:
+    sent()
+    with _statements() as statements:
+        page(operator, f"{LIST}?status=sent&p=1&_facets=True")
+    counts = [sql for sql in statements if "COUNT(" in sql and "notifications_notification" in sql]
+    assert counts
+    assert all(f"LIMIT {console.MOST_COUNTED + 1}" in sql for sql in counts)
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "value"),
+    [
+        ("status=failed", "status", "failed"),
+        ("status=sent", "status", "sent"),
+        ("channel=sms", "channel", "sms"),
+        ("priority=high", "priority", "high"),
+        ("live=0", "live", False),
+    ],
+)
+def test_filters_narrow_the_list(operator: Client, query: str, field: str, value: Any) -> None:
+    failed(channel="sms", priority="high", live=False)
+    sent()
+    shown = Notification.objects.filter(pk__in=rows(page(operator, f"{LIST}?{query}")))
+    assert [getattr(notification, field) for notification in shown] == [value]
+
+
+def test_filters_and_project_work_together(operator: Client, alice: Project) -> None:
+    mine = failed(recipient=RecipientFactory(project=alice))
+    failed()
+    sent(recipient=RecipientFactory(project=alice))
+    assert rows(page(operator, f"{LIST}?project={alice.pk}&status=failed")) == {mine.pk}
+
+
+def test_a_period_is_a_range_of_ids(operator: Client) -> None:
+    """Both days count; ids are time-ordered, and these were made on the last second and the first."""
+    last_second = listing.first_id_of(datetime(2026, 3, 2, tzinfo=UTC).date()).int - 1
+    inside = [
+        NotificationFactory(id=UUID(int=last_second)),
+        NotificationFactory(id=listing.first_id_of(datetime(2026, 3, 1, tzinfo=UTC).date())),
+    ]
+    NotificationFactory(id=UUID(int=last_second + 1))
+    shown = rows(page(operator, f"{LIST}?created_from=2026-03-01&created_to=2026-03-01"))
+    assert shown == {notification.pk for notification in inside}
+
+
+def test_the_first_id_of_a_day_is_below_every_id_made_on_it() -> None:
+    today = timezone.now().date()
+    assert listing.first_id_of(today) <= uuid7() < listing.first_id_of(today + timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "status=nonsense",
+        "project=x",
+        "project=99999999999999999999999",
+        "recipient=%00",
+        "created_from=31.12.2026",
+        "created_from=9999-12-31&created_to=9999-12-31",
+        "created_to=0001-01-01",
+        "q=%00",
+        "q=" + "x" * 5000,
+        "p=7",
+        "p=x",
+        "o=1.2.3",
+        "all=",
+        "e=1",
+    ],
+)
+def test_a_nonsensical_query_is_no_fault(operator: Client, query: str) -> None:
+    sent()
+    assert operator.get(f"{LIST}?{query}").status_code in {200, 302}
+
+
+def test_a_filter_without_an_index_looks_at_a_bounded_number_of_rows_and_says_so(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = failed()
+    newer = [sent() for _ in range(3)]
+    monkeypatch.setattr(listing, "LOOKED_THROUGH", 3)
+    shown = page(operator, f"{LIST}?status=failed")
+    assert old.pk not in rows(shown)
+    assert "Only the newest 3 were looked through" in shown
+    assert old.pk in rows(page(operator, f"{LIST}?status=failed&project={old.project_id}"))
+    assert "looked through" not in page(operator, LIST)
+    assert rows(page(operator, f"{LIST}?status=sent")) == {
+        notification.pk for notification in newer
+    }
+
+
+# --- Searching -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("term", "fields"),
+    [
+        ("ada@example.com", {"address": "ada@example.com"}),
+        ("  ADA@Example.COM ", {"address": "ada@example.com"}),
+        ("Ada@EXAMPLE.com", {"address": "Ada@example.com"}),
+        ("+1 500 555 0006", {"address": "+15005550006", "channel": "sms"}),
+        ("(500) 555-0006", {"address": "+15005550006", "channel": "sms"}),
+        ("order-4711", {"reference": "order-4711"}),
+    ],
+)
+def test_the_search_recognises_what_is_typed(
+    operator: Client, term: str, fields: dict[str, Any]
+) -> None:
+    wanted = NotificationFactory(**fields)
+    NotificationFactory()
+    response = operator.get(LIST, {"q": term})
+    assert rows(response.content.decode()) == {wanted.pk}
+
+
+def test_the_search_finds_an_id_a_user_id_and_a_reference_of_any_project(operator: Client) -> None:
+    by_user = [NotificationFactory(recipient__user_id="4") for _ in range(2)]
+    by_reference = NotificationFactory(reference="4")
+    assert rows(page(operator, f"{LIST}?q=4")) == {by_reference.pk, *(n.pk for n in by_user)}
+    assert rows(page(operator, f"{LIST}?q={by_reference.pk}")) == {by_reference.pk}
+
+
+def test_an_id_that_is_a_reference_of_the_callers_is_found_too(operator: Client) -> None:
+    reference = str(uuid7())
+    wanted = NotificationFactory(reference=reference)
+    assert rows(page(operator, f"{LIST}?q={reference}")) == {wanted.pk}
+
+
+def test_search_and_filter_work_together(operator: Client) -> None:
+    wanted = failed(address="ada@example.com")
+    sent(address="ada@example.com")
+    assert rows(page(operator, f"{LIST}?q=ada@example.com&status=failed")) == {wanted.pk}
+
+
+def test_what_is_not_there_is_not_found(operator: Client) -> None:
+    sent()
+    found = page(operator, f"{LIST}?q=nobody")
+    assert not rows(found)
+    assert "Nothing matches" in found
+
+
+@pytest.fixture
+def many(alice: Project) -> None:
+    """5,000 notifications, most of them sent, and statistics that say so."""
+    people = [RecipientFactory(project=alice) for _ in range(50)]
+    pattern = NotificationFactory.build(recipient=people[0], lane="email.normal")
+    flow = NotificationFactory(recipient=people[0]).flow
+    Notification.objects.bulk_create(
+        Notification(
+            id=uuid7(),
+            project=alice,
+            flow=flow,
+            recipient=people[n % 50],
+            user_id=people[n % 50].user_id,
+            channel="email",
+            priority="normal",
+            live=True,
+            address=f"person{n % 500}@example.com",
+            reference=f"order-{n}",
+            title=pattern.title,
+            message="Hello there! " * 20,
+            status="failed" if n % 500 == 0 else "sent",
+            failure_kind="permanent" if n % 500 == 0 else "",
+            sent_at=timezone.now(),
+        )
+        for n in range(5000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE notifications_notification")
+
+
+@pytest.mark.parametrize(
+    ("term", "index"),
+    [
+        ("person7@example.com", "notification_address"),
+        ("+15005550006", "notification_address"),
+        ("order-4711", "notification_reference"),
+        ("0190e3c8-0000-7000-8000-000000000000", "notifications_notification_pkey"),
+    ],
+)
+def test_each_search_goes_through_its_index(many: None, term: str, index: str) -> None:
+    plans = [lookup[: console.MOST_COUNTED].explain() for lookup in search.lookups(term)]
+    assert any(index in plan for plan in plans)
+    assert not any("Seq Scan" in plan for plan in plans)
+
+
+def test_a_search_by_user_id_goes_through_the_recipients_index(many: None) -> None:
+    user_id = Recipient.objects.first().user_id  # type: ignore[union-attr]
+    plans = [lookup[: console.MOST_COUNTED].explain() for lookup in search.lookups(user_id)]
+    assert any("notification_recipient" in plan for plan in plans)
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("", "notifications_notification_pkey"),
+        ("?created_from=2026-01-01", "notifications_notification_pkey"),
+        ("?project={project}&status=failed", "notification_status"),
+        ("?recipient={recipient}", "notification_recipient"),
+        ("?q=person7@example.com", "notifications_notification_pkey"),
+    ],
+)
+def test_the_list_reads_through_an_index(
+    many: None, operator: Client, alice: Project, query: str, index: str
+) -> None:
+    recipient = Recipient.objects.first()
+    path = LIST + query.format(project=alice.pk, recipient=recipient and recipient.pk)
+    changelist = operator.get(path).context["cl"]
+    plan = changelist.queryset[:50].explain()
+    assert index in plan
+    assert "Seq Scan on notifications_notification" not in plan
+
+
+# --- One in detail -----------------------------------------------------------------------------------------------
+
+
+def test_the_detail_page_tells_the_whole_story(operator: Client, alice: Project) -> None:
+    alice.from_name, alice.from_email = "The shop", "orders@shop.example"
+    alice.save()
+    notification = NotificationFactory(
+        recipient__project=alice,
+        title="Your order has shipped",
+        message="Follow it at https://shop.example/1",
+        api_key=ApiKeyFactory(project=alice, name="shop backend"),
+        attempt_count=1,
+        due_at=timezone.now() + timedelta(minutes=5),
+        provider="smtp",
+    )
+    started = timezone.now() - timedelta(seconds=9)
+    AttemptFactory(
+        notification=notification,
+        started_at=started,
+        finished_at=started + timedelta(milliseconds=1234),
+        outcome="temporary",
+        code="451",
+        detail="4.3.2 try later",
+    )
+    shown = page(operator, detail(notification))
+    for words in (
+        "Your order has shipped",
+        "The shop &lt;orders@shop.example&gt;",
+        f"by the API key {notification.api_key}",
+        "Call 1: refused for now",
+        "1,234 ms",
+        "code 451",
+        "4.3.2 try later",
+        "Waiting: next attempt in 5 min (attempt 2; smtp said 4.3.2 try later).",
+    ):
+        assert words in shown
+
+
+def test_the_html_part_can_neither_run_nor_load_anything(operator: Client) -> None:
+    html = "<script>alert(1)</script><img src='https://spy.example/pixel.gif'>"
+    response = operator.get(detail(sent(html=html)))
+    shown = response.content.decode()
+    frame = re.findall(r"<iframe[^>]*>", shown)[0]
+    assert 'sandbox=""' in frame
+    assert 'srcdoc="&lt;meta http-equiv=&quot;Content-Security-Policy&quot;' in frame
+    assert "default-src &#x27;none&#x27;" in frame
+    assert "<script>alert(1)" not in shown
+    assert "frame-src 'none'" in response["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Your code is 123456", "19 characters, 1 segment"),
+        ("a" * 160, "160 characters, 1 segment"),
+        ("a" * 161, "161 characters, 2 segments"),
+        ("€" * 81, "81 characters, 2 segments"),
+        ("й" * 70, "70 characters, 1 segment"),
+        ("й" * 71, "71 characters, 2 segments"),
+        ("😀" * 36, "36 characters, 2 segments"),
+        ("x", "1 character, 1 segment"),
+    ],
+)
+def test_an_sms_shows_its_length_and_its_segments(text: str, words: str) -> None:
+    assert sms_length(text) == words
+
+
+def test_an_sms_is_shown_with_its_length(operator: Client) -> None:
+    sms = sent(channel="sms", address="+15005550006", message="Your code is 123456")
+    assert "19 characters, 1 segment" in page(operator, detail(sms))
+
+
+def test_an_erased_one_shows_no_content_and_offers_nothing(operator: Client) -> None:
+    erased = sent(erased_at=timezone.now(), title="", message="", address="", recipient=None, user_id="4",
+                  project=ProjectFactory())  # fmt: skip
+    shown = page(operator, detail(erased))
+    assert "the content was erased" in shown
+    assert "/confirm/" not in shown
+    assert "erased" in page(operator, LIST)
+
+
+def test_what_cannot_be_rendered_is_still_shown(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise ValueError
+
+    monkeypatch.setattr("notifications.admin.preview.render", fail)
+    assert "It cannot be rendered" in page(operator, detail(sent(message="Hello there!")))
+
+
+def test_the_buttons_offer_what_is_possible(operator: Client) -> None:
+    def offered(notification: Notification) -> set[str]:
+        return set(re.findall(r"/(\w+)/confirm/", page(operator, detail(notification))))
+
+    assert offered(NotificationFactory()) == {"retry", "cancel"}
+    assert offered(failed()) == {"resend"}
+
+
+def test_an_unknown_id_leads_back_and_a_wrong_one_is_no_fault(operator: Client) -> None:
+    for id in (str(uuid7()), "no-uuid"):
+        assert operator.get(f"{LIST}{id}/change/").status_code == 302
+    page(operator, f"{LIST}{uuid7()}/resend/confirm/", 404)
+    page(operator, f"{LIST}{sent().pk}/nonsense/confirm/", 404)
+
+
+# --- Acting ------------------------------------------------------------------------------------------------------
+
+
+def test_a_resend_makes_a_new_notification_and_writes_down_who_did_it(
+    operator: Client, woken: list[str], django_capture_on_commit_callbacks: Any
+) -> None:
+    old = failed()
+    with django_capture_on_commit_callbacks(execute=True):
+        shown = act(operator, "resend", old)
+    new = Notification.objects.get(resend_of=old)
+    assert "1 notification resent, as" in shown
+    assert detail(new) in shown
+    assert woken
+    entries = LogEntry.objects.filter(object_id__in=[str(old.pk), str(new.pk)])
+    assert {(entry.user.username, entry.change_message) for entry in entries} == {
+        ("an operator", "Resent.")
+    }
+    of_old, of_new = page(operator, detail(old)), page(operator, detail(new))
+    assert detail(new) in of_old
+    assert "by an operator" in of_old
+    assert detail(old) in of_new
+    assert "by an operator" in of_new
+
+
+def test_a_retry_makes_a_waiting_one_due_now(
+    operator: Client, woken: list[str], django_capture_on_commit_callbacks: Any
+) -> None:
+    waiting = NotificationFactory(due_at=timezone.now() + timedelta(hours=1))
+    with django_capture_on_commit_callbacks(execute=True):
+        assert "1 notification due now." in act(operator, "retry", waiting)
+    assert woken == ["email.normal"]
+    waiting.refresh_from_db()
+    assert waiting.due_at <= timezone.now()
+    assert LogEntry.objects.get(object_id=str(waiting.pk)).change_message == "Made due at once."
+
+
+def test_a_cancel_stops_a_waiting_one(operator: Client) -> None:
+    waiting = NotificationFactory()
+    assert "1 notification cancelled." in act(operator, "cancel", waiting)
+    waiting.refresh_from_db()
+    assert waiting.status == "cancelled"
+    assert "Cancelled." in page(operator, detail(waiting))
+
+
+@pytest.mark.parametrize("name", ["resend", "retry", "cancel"])
+def test_looking_changes_nothing(operator: Client, name: str) -> None:
+    waiting, over = NotificationFactory(), failed()
+    page(operator, confirm(waiting, name))
+    page(operator, confirm(over, name))
+    choose(operator, name, waiting, over)
+    page(operator, f"{LIST}act/{name}/", 405)
+    assert Notification.objects.count() == 2
+    assert {*Notification.objects.values_list("status", flat=True)} == {"pending", "failed"}
+    assert not LogEntry.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["resend", "retry", "cancel"])
+def test_an_act_needs_its_own_permission(db: None, name: str) -> None:
+    user = UserFactory()
+    user.user_permissions.add(Permission.objects.get(codename="view_notification"))
+    client = Client()
+    client.force_login(user)
+    waiting = NotificationFactory()
+    assert "/confirm/" not in page(client, detail(waiting))
+    page(client, confirm(waiting, name), 403)
+    assert client.post(f"{LIST}act/{name}/", {"id": str(waiting.pk)}).status_code == 403
+    choose(client, name, waiting)
+    waiting.refresh_from_db()
+    assert waiting.status == "pending"
+
+
+def test_the_permission_to_act_is_none_to_look(db: None) -> None:
+    user = UserFactory()
+    user.user_permissions.add(Permission.objects.get(codename="cancel_notification"))
+    client = Client()
+    client.force_login(user)
+    page(client, confirm(NotificationFactory(), "cancel"), 403)
+
+
+def test_an_act_needs_the_csrf_token(operator: Client) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.cookies = operator.cookies
+    waiting = NotificationFactory()
+    assert strict.post(f"{LIST}act/cancel/", {"id": str(waiting.pk)}).status_code == 403
+    waiting.refresh_from_db()
+    assert waiting.status == "pending"
+
+
+def test_the_confirmation_counts_names_what_arrived_and_tells_why_others_are_left_out(
+    operator: Client,
+) -> None:
+    arrived = sent(title="Had it already")
+    chosen = [failed(), failed(), arrived, NotificationFactory(), sent(erased_at=timezone.now())]
+    resent = failed()
+    act(operator, "resend", resent)
+    text = choose(operator, "resend", *chosen, resent)
+    assert "Resend 3 notifications?" in text
+    assert "1 of them went out already." in text
+    assert text.count("Had it already") == 2
+    for reason in ("1: still pending", "1: the person was forgotten", "1: resent already"):
+        assert reason in text
+
+
+def test_one_that_is_refused_does_not_hold_up_the_others(operator: Client) -> None:
+    """All were waiting when the page was shown; one was sent before the button was pressed."""
+    waiting, gone = NotificationFactory(), sent()
+    text = act(operator, "cancel", gone, waiting)
+    assert "1 notification cancelled." in text
+    assert "1 notification not cancelled." in text
+    assert f"{gone.pk}</a>: This notification is sent; only a pending one can be cancelled." in text
+    assert [entry.object_id for entry in LogEntry.objects.all()] == [str(waiting.pk)]
+
+
+def test_an_act_and_its_log_entry_are_one(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError
+
+    waiting = NotificationFactory()
+    monkeypatch.setattr("notifications.admin.acts._log", fail)
+    with pytest.raises(RuntimeError):
+        act(operator, "cancel", waiting)
+    waiting.refresh_from_db()
+    assert waiting.status == "pending"
+
+
+def test_pressing_twice_sends_once(operator: Client) -> None:
+    old = failed()
+    act(operator, "resend", old)
+    assert "This was resent already" in act(operator, "resend", old)
+    assert Notification.objects.filter(resend_of=old).count() == 1
+
+
+def test_too_many_at_once_are_refused_with_a_sentence(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifications.admin.notification.MOST_AT_ONCE", 2)
+    chosen = [NotificationFactory() for _ in range(3)]
+    assert "These are more than 2" in choose(operator, "cancel", *chosen)
+    assert "These are more than 2" in choose(operator, "cancel", chosen[0], select_across="1")
+    assert "Cancel 2 notifications?" in choose(operator, "cancel", *chosen[:2])
+
+
+def test_an_act_leads_back_to_the_list_it_came_from_and_nowhere_else(operator: Client) -> None:
+    def led_to(back: str) -> str:
+        data = {"id": str(NotificationFactory().pk), "back": back}
+        return str(operator.post(f"{LIST}act/cancel/", data)["Location"])
+
+    assert led_to(f"{LIST}?status=pending") == f"{LIST}?status=pending"
+    for elsewhere in ("https://evil.example/", "//evil.example/", "/admin/logout/", ""):
+        assert led_to(elsewhere) == LIST
+
+
+@pytest.mark.parametrize("ids", [[], ["nonsense"], [str(uuid7())]])
+def test_acting_on_nothing_does_nothing(operator: Client, ids: list[str]) -> None:
+    response = operator.post(f"{LIST}act/cancel/", {"id": ids}, follow=True)
+    assert "Nothing was chosen" in response.content.decode()
+
+
+# --- Other people's text -----------------------------------------------------------------------------------------
+
+VECTORS = [
+    "<script>alert('xss')</script>",
+    "\"><img src=x onerror=alert('xss')>",
+    "'><svg onload=alert('xss')>",
+    "</textarea></pre></title><script>alert('xss')</script>",
+    "javascript:alert('xss')",
+    "{{ 7|add:7 }}{% load admin %}",
+    "<iframe srcdoc=\"<script>alert('xss')</script>\">",
+]
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("channel", ["email", "sms", "in_app"])
+def test_text_of_others_is_shown_and_never_obeyed(
+    operator: Client, alice: Project, vector: str, channel: str
+) -> None:
+    """In the list, the detail, the confirmation, the messages and the recipient's pages."""
+    notification = NotificationFactory(
+        recipient__project=alice,
+        recipient__user_id=vector,
+        recipient__name=vector,
+        channel=channel,
+        address=vector,
+        title=vector,
+        message=vector,
+        html=vector if channel == "email" else "",
+        url=vector,
+        category=vector,
+        reference=vector,
+        metadata={vector: vector},
+        api_key=ApiKeyFactory(project=alice, name=vector),
+        status="failed",
+        failure_kind="permanent",
+        failure_code=vector[:100],
+        failure_detail=vector,
+        provider=vector[:50],
+        provider_message_id=vector,
+    )
+    AddressFactory(recipient=notification.recipient, value=vector)
+    AttemptFactory(
+        notification=notification,
+        outcome="permanent",
+        finished_at=timezone.now(),
+        provider=vector[:50],
+        code=vector[:100],
+        detail=vector,
+        provider_message_id=vector,
+    )
+    recipient = notification.recipient
+    texts = [
+        page(operator, LIST),
+        page(operator, f"{LIST}?recipient={recipient.pk}"),
+        operator.get(LIST, {"q": vector, "created_from": vector}).content.decode(),
+        page(operator, detail(notification)),
+        page(operator, confirm(notification, "resend")),
+        choose(operator, "resend", notification),
+        act(operator, "cancel", notification),
+        page(operator, f"/admin/users/recipient/{recipient.pk}/change/"),
+        page(operator, "/admin/users/recipient/"),
+    ]
+    for text in texts:
+        _assert_harmless(text, vector)
+
+
+def _assert_harmless(text: str, vector: str) -> None:
+    if "<" in vector:
+        assert vector not in text
+        assert "<script>alert" not in text
+        assert not re.search(r"<(img|svg)[^>]*onerror|<svg onload", text)
+    assert not re.search(r"""(href|src|action)\s*=\s*["']?\s*javascript:""", text)
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_names_given_by_staff_are_shown_and_never_obeyed(
+    administrator: Client, vector: str
+) -> None:
+    key = ApiKeyFactory(name=vector, project=ProjectFactory(name=vector))
+    for path in (
+        "/admin/users/apikey/",
+        f"/admin/users/apikey/{key.pk}/change/",
+        f"/admin/users/apikey/{key.pk}/revoke/",
+        "/admin/users/project/",
+        LIST,
+    ):
+        _assert_harmless(page(administrator, path), vector)
+    revoked = administrator.post(f"/admin/users/apikey/{key.pk}/revoke/", follow=True)
+    _assert_harmless(revoked.content.decode(), vector)
+
+
+# --- API keys -----------------------------------------------------------------------------------------------------
+
+
+def _make_key(client: Client, project: Project, **fields: Any) -> str:
+    data = {
+        "project": project.pk,
+        "name": "shop backend",
+        "kind": "live",
+        "scopes": ["send", "read"],
+    }
+    response = client.post("/admin/users/apikey/add/", data | fields)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_a_key_is_shown_whole_once_and_kept_nowhere(administrator: Client, alice: Project) -> None:
+    shown = _make_key(administrator, alice)
+    key = ApiKey.objects.get()
+    token = re.findall(rf"ntf_live_{key.prefix}_[\w-]{{43}}", shown)[0]
+    assert key.matches(token)
+    assert (key.scopes, key.created_by) == (["send", "read"], User.objects.get())
+    for path in ("/admin/users/apikey/", f"/admin/users/apikey/{key.pk}/change/", LIST):
+        assert token not in page(administrator, path)
+    assert not any(token in str(session.get_decoded()) for session in Session.objects.all())
+    assert token not in str(administrator.cookies)
+    assert not LogEntry.objects.filter(change_message__contains=token).exists()
+    assert not LogEntry.objects.filter(object_repr__contains=token).exists()
+
+
+def test_a_new_key_works(administrator: Client, alice: Project) -> None:
+    token = re.findall(r"ntf_live_[\w-]{52}", _make_key(administrator, alice))[0]
+    answer = Client().get("/api/v1/notifications", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 200
+
+
+def test_the_form_of_a_key_refuses_what_would_make_no_sense(
+    administrator: Client, alice: Project
+) -> None:
+    _make_key(administrator, alice, scopes=[])
+    _make_key(administrator, alice, scopes=["everything"])
+    past = {"expires_at_0": "2020-01-01", "expires_at_1": "00:00:00"}
+    assert "This is in the past." in _make_key(administrator, alice, **past)
+    assert not ApiKey.objects.exists()
+
+
+def test_a_key_can_be_renamed_but_neither_moved_nor_given_another_secret(
+    administrator: Client, alice: Project, stranger: Project
+) -> None:
+    key = ApiKeyFactory(project=alice)
+    administrator.post(
+        f"/admin/users/apikey/{key.pk}/change/",
+        {
+            "name": "renamed",
+            "scopes": ["read"],
+            "project": stranger.pk,
+            "kind": "test",
+            "digest": "x",
+        },
+    )
+    changed = ApiKey.objects.get()
+    assert (changed.name, changed.scopes) == ("renamed", ["read"])
+    assert (changed.project, changed.kind) == (alice, "live")
+    assert changed.matches(key.token)
+
+
+def test_revoking_asks_first_and_writes_down_who_did_it(administrator: Client) -> None:
+    key = ApiKeyFactory()
+    path = f"/admin/users/apikey/{key.pk}/revoke/"
+    assert "Revoke a backend?" in page(administrator, path)
+    key.refresh_from_db()
+    assert key.revoked_at is None
+    assert "is revoked" in administrator.post(path, follow=True).content.decode()
+    key.refresh_from_db()
+    assert key.revoked_at is not None
+    assert LogEntry.objects.get().change_message == "Revoked."
+    assert "was revoked before" in administrator.post(path, follow=True).content.decode()
+    assert LogEntry.objects.count() == 1
+    assert "Revoked" in page(administrator, "/admin/users/apikey/")
+
+
+def test_an_operator_cannot_revoke_a_key(operator: Client) -> None:
+    key = ApiKeyFactory()
+    assert operator.post(f"/admin/users/apikey/{key.pk}/revoke/").status_code == 403
+    key.refresh_from_db()
+    assert key.revoked_at is None
+
+
+# --- Recipients, projects, flows ----------------------------------------------------------------------------------
+
+
+def _change(client: Client, recipient: Recipient, **fields: str) -> str:
+    blank = {"name": "", "email": "", "phone": "", "locale": "", "timezone": ""}
+    path = f"/admin/users/recipient/{recipient.pk}/change/"
+    response = client.post(path, blank | fields, follow=True)
+    return response.content.decode()
+
+
+def test_an_administrator_corrects_an_address_in_any_spelling(
+    administrator: Client, alice: Project
+) -> None:
+    recipient = RecipientFactory(project=alice)
+    _change(administrator, recipient, name="Ada", email="ada@EXAMPLE.com", phone="(500) 555-0006")
+    recipient.refresh_from_db()
+    assert recipient.name == "Ada"
+    assert {*recipient.addresses.values_list("value", flat=True)} == {
+        "ada@example.com",
+        "+15005550006",
+    }
+    _change(administrator, recipient, name="Ada", email="ada@example.com")
+    assert recipient.addresses.get().channel == "email"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"email": "nobody"}, "This is not an e-mail address."),
+        ({"phone": "12"}, "This cannot be a phone number."),
+        ({"email": "taken@example.com"}, "Another person of this project has this email."),
+    ],
+)
+def test_a_wrong_or_taken_address_is_refused_at_its_field(
+    administrator: Client, alice: Project, fields: dict[str, str], words: str
+) -> None:
+    AddressFactory(recipient__project=alice, value="taken@example.com")
+    AddressFactory(value="elsewhere@example.com")
+    recipient = RecipientFactory(project=alice)
+    assert words in _change(administrator, recipient, **fields)
+    assert not recipient.addresses.exists()
+    _change(administrator, recipient, email="elsewhere@example.com")
+    assert recipient.addresses.exists()
+
+
+def test_an_operator_sees_a_person_but_changes_nothing(operator: Client, alice: Project) -> None:
+    address = AddressFactory(recipient__project=alice)
+    path = f"/admin/users/recipient/{address.recipient_id}/change/"
+    shown = page(operator, path)
+    assert address.value in shown
+    assert f"{LIST}?recipient={address.recipient_id}" in shown
+    assert operator.post(path, {"name": "Mallory"}).status_code == 403
+
+
+@pytest.mark.parametrize("term", ["ADA@example.com", "ada", "(500) 555-0006"])
+def test_people_are_found_by_id_and_by_address(operator: Client, alice: Project, term: str) -> None:
+    ada = RecipientFactory(project=alice, user_id="ada")
+    AddressFactory(recipient=ada, value="ada@example.com")
+    AddressFactory(recipient=ada, channel="sms", value="+15005550006")
+    RecipientFactory(project=alice, user_id="grace")
+    found = operator.get("/admin/users/recipient/", {"q": term}).content.decode()
+    assert re.findall(r"/admin/users/recipient/(\d+)/change/", found) == [str(ada.pk)]
+
+
+def test_the_list_of_people_asks_the_same_few_queries_however_many_it_shows(
+    operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for _ in range(10):
+        AddressFactory()
+    with django_assert_max_num_queries(10):
+        page(operator, "/admin/users/recipient/")
+
+
+def test_pausing_a_flow_is_logged(administrator: Client) -> None:
+    flow = NotificationFactory().flow
+    administrator.post(f"/admin/notifications/flow/{flow.pk}/change/", {"paused": "on"})
+    assert Flow.objects.get(pk=flow.pk).paused
+    assert LogEntry.objects.get().user.username == "an administrator"
+
+
+def test_an_administrator_makes_a_project(administrator: Client) -> None:
+    administrator.post("/admin/users/project/add/", {"name": "Clinic"})
+    assert Project.objects.get().name == "Clinic"
+
+
+def test_the_page_addresses_that_templates_name_exist() -> None:
+    assert reverse("admin:notifications_notification_act", args=["cancel"]) == f"{LIST}act/cancel/"
+
+
+class _statements:
+    """The SQL of a block."""
+
+    def __enter__(self) -> list[str]:
+        self.sql: list[str] = []
+        self.wrapper = connection.execute_wrapper(self._note)
+        self.wrapper.__enter__()
+        return self.sql
+
+    def __exit__(self, *error: Any) -> None:
+        self.wrapper.__exit__(*error)
+
+    def _note(self, execute: Callable[..., Any], sql: str, params: Any, *rest: Any) -> Any:
+        self.sql.append(sql % tuple(params) if params else sql)
+        return execute(sql, params, *rest)
