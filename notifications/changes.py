@@ -129,6 +129,9 @@ def forget(recipient: Recipient) -> None:
     What is in flight cannot be called back, but it will not be tried again.
     """
     with transaction.atomic():
+        # From here on nothing is stored for the person: an insert waits for the row that it refers to.
+        if not Recipient.objects.select_for_update().filter(id=recipient.id).first():
+            return
         theirs = Notification.objects.filter(recipient=recipient)
         ids = list(theirs.select_for_update().order_by("id").values_list("id", flat=True))
         _erase(ids)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -17,7 +20,26 @@ from notifications.api.errors import plain_problem
 from notifications.api.serializers import HealthOutput
 from notifications.health import DOWN, health
 
+Page = Callable[[HttpRequest], HttpResponse]
 
+
+def only_read(view: Page) -> Page:
+    """Refuses other methods with a problem document, and that before Django asks for a CSRF token."""
+
+    @csrf_exempt
+    @wraps(view)
+    def read(request: HttpRequest) -> HttpResponse:
+        if request.method in {"GET", "HEAD"}:
+            return view(request)
+        detail = f'Method "{request.method}" not allowed.'
+        response = plain_problem(request, 405, "method_not_allowed", detail)
+        response["Allow"] = "GET, HEAD"
+        return response
+
+    return read
+
+
+@only_read
 def index(request: HttpRequest) -> HttpResponse:
     """What this is, and where to go."""
     return render(request, "index.html")
@@ -38,11 +60,13 @@ class HealthView(APIView):
         return response
 
 
+@only_read
 def livez(request: HttpRequest) -> HttpResponse:
     """This web process runs."""
     return HttpResponse("ok\n", content_type="text/plain")
 
 
+@only_read
 def readyz(request: HttpRequest) -> HttpResponse:
     """This web process can store a notification: what a load balancer asks."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -19,6 +20,17 @@ _QUIET = ("/livez", "/readyz", "/static/", "/favicon.ico")
 
 
 _Next = Callable[[HttpRequest], HttpResponse]
+
+
+class RouteForPath(logging.Filter):
+    """A path may hold a user's id, which may be an address: Django's own lines get the route in its place."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        request = getattr(record, "request", None)
+        if request is not None and isinstance(record.args, tuple):
+            match = request.resolver_match
+            record.args = (*record.args[:-1], match.route if match else "no route")
+        return True
 
 
 class RequestMiddleware:

@@ -295,6 +295,8 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_CLASSES": ["users.throttling.ApiKeyThrottle"],
     "DEFAULT_PARSER_CLASSES": ["notifications.api.parsing.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["notifications.api.parsing.JSONRenderer"],
+    # OPTIONS would list the fields of every serializer, and fail on pages.
+    "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "notifications.api.errors.problem_response",
     "UNAUTHENTICATED_USER": None,
@@ -435,11 +437,12 @@ LOGGING = {
             ],
         }
     },
+    "filters": {"route": {"()": "notifyproj.middleware.RouteForPath"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structured"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         # Our own line about each request replaces these.
-        "django.request": {"level": "ERROR"},
+        "django.request": {"level": "ERROR", "filters": ["route"]},
         "django.server": {"level": "WARNING"},
         "axes": {"level": "WARNING"},
         # Anything below warning would print the recipients and the content.

@@ -40,6 +40,6 @@ class IdempotencyKeyReused(Refused):
     def __init__(self) -> None:
         super().__init__(
             "idempotency_key_reused",
-            "This Idempotency-Key was used with another body. Use a new key for a new notification.",
+            "This Idempotency-Key was used for another request. Use a new key for a new notification.",
             "Idempotency-Key",
         )

@@ -48,7 +48,7 @@ def filtered(
 
 
 def _checked(parameters: QueryDict) -> dict[str, Any]:
-    given = {name: value for name, value in parameters.items() if name not in _PAGING}
+    given = {name: str(value) for name, value in parameters.items() if name not in _PAGING}
     unknown = [name for name in given if name not in NotificationFilters().fields]
     if unknown:
         raise ValidationError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -30,6 +31,12 @@ class BodyTooLarge(APIException):
 
     def __init__(self) -> None:
         super().__init__(f"The body is larger than {settings.MAX_REQUEST_BYTES:,} bytes.")
+
+
+class LengthRequired(APIException):
+    status_code = status.HTTP_411_LENGTH_REQUIRED
+    default_code = "length_required"
+    default_detail = "Send the body with a Content-Length, not in chunks."
 
 
 class StrictJSONParser(BaseParser):
@@ -85,8 +92,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) == len(pairs):
         return members
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
+    count = Counter(name for name, _ in pairs)
+    twice = max(count, key=count.__getitem__)
     raise ValueError(f"the name {twice[:100]!r} occurs twice in one object")
 
 

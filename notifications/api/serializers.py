@@ -12,7 +12,7 @@ from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from notifications.models import Channel, FailureKind, Notification, Priority, Status
 from users.api.fields import StrictSerializer, TextField, UserIdField, ZonedDateTimeField
@@ -157,11 +157,11 @@ def _same(value: Any) -> Any:
     return CHANNEL_SPELLINGS.get(value, value) if isinstance(value, str) else value
 
 
-def _problems_between_fields(attrs: dict[str, Any]) -> dict[str, list[ValidationError]]:
-    problems: dict[str, list[ValidationError]] = {}
+def _problems_between_fields(attrs: dict[str, Any]) -> dict[str, list[ErrorDetail]]:
+    problems: dict[str, list[ErrorDetail]] = {}
 
     def add(field: str, code: str, message: str) -> None:
-        problems[field] = [ValidationError(message, code=code)]
+        problems[field] = [ErrorDetail(message, code)]
 
     channel = attrs["channel"]
     if not attrs.get("user_id") and not attrs.get("recipient"):
@@ -263,7 +263,7 @@ class Problem(serializers.Serializer[Any]):
     detail = serializers.CharField()
     instance = serializers.CharField(help_text="The request's id; it is in our logs.")
     code = serializers.CharField()
-    errors = ProblemItem(many=True)
+    errors = ProblemItem(many=True)  # type: ignore[assignment]  # a field of that name
 
 
 class HealthOutput(serializers.Serializer[Any]):

@@ -23,8 +23,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from notifications import changes, intake
+from notifications.api.errors import CONTENT_TYPE
 from notifications.api.filters import NotificationFilters, filtered
 from notifications.api.pagination import NewestFirst
+from notifications.api.parsing import LengthRequired
 from notifications.api.serializers import (
     NotificationDetail,
     NotificationInput,
@@ -43,18 +45,22 @@ from users.models import Scope
 #: Built once: a serializer's fields are copied at its making, which costs more than the checking.
 _INPUT = NotificationInput()
 _STATUS = StatusChange()
-_IDEMPOTENCY_KEY = re.compile(r'"?([!#-~]{1,255})"?')
+_IDEMPOTENCY_KEY = re.compile(r'("?)([!#-~]{1,255})\1')
 
 _CHANGES = {
     "cancelled": changes.cancel,
     "read": changes.mark_read,
     "unread": changes.mark_unread,
 }
-_PROBLEMS = dict.fromkeys((400, 401, 403, 429, 503), Problem)
 _PAGING = [
     OpenApiParameter("limit", int, description="Results on a page: 50, at most 250."),
     OpenApiParameter("cursor", str, description="From `next` or `previous`."),
 ]
+
+
+def _problems(*statuses: int) -> dict[tuple[int, str], type[Problem]]:
+    """How a call may be refused: as every call may, and in these ways."""
+    return {(status, CONTENT_TYPE): Problem for status in (400, 401, 403, *statuses, 429, 503)}
 
 
 class WithQuotaHeaders:
@@ -69,11 +75,20 @@ class WithQuotaHeaders:
         return response
 
 
+class NeedsLength:
+    """Refuses a body in chunks: WSGI hands none of it over, so that every field would seem to be missing."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+        if "Transfer-Encoding" in request.headers and "Content-Length" not in request.headers:
+            raise LengthRequired
+
+
 @extend_schema_view(
     create=extend_schema(
         summary="Send a notification",
         request=NotificationInput,
-        responses={201: NotificationOutput, 409: Problem, 422: Problem, **_PROBLEMS},
+        responses={201: NotificationOutput, **_problems(409, 422)},
         parameters=[
             OpenApiParameter(
                 "Idempotency-Key",
@@ -119,20 +134,20 @@ class WithQuotaHeaders:
     ),
     retrieve=extend_schema(
         summary="One notification, with its attempts",
-        responses={200: NotificationDetail, 404: Problem, **_PROBLEMS},
+        responses={200: NotificationDetail, **_problems(404)},
     ),
     list=extend_schema(
         summary="Notifications, newest first",
         parameters=[NotificationFilters, *_PAGING],
-        responses={200: NotificationOutput(many=True), **_PROBLEMS},
+        responses={200: NotificationOutput(many=True), **_problems()},
     ),
     change_status=extend_schema(
         summary="Cancel it, or mark it read or unread",
         request=StatusChange,
-        responses={200: NotificationOutput, 404: Problem, 409: Problem, **_PROBLEMS},
+        responses={200: NotificationOutput, **_problems(404, 409)},
     ),
 )
-class NotificationViewSet(WithQuotaHeaders, viewsets.GenericViewSet[Notification]):
+class NotificationViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notification]):
     """Send, find, cancel, mark read."""
 
     serializer_class = NotificationOutput
@@ -180,7 +195,7 @@ def _submission(request: Request) -> intake.Submission:
         api_key_id=caller.key_id,
         live=caller.live,
         idempotency_key=key,
-        fingerprint=_fingerprint(request.data) if key else b"",
+        fingerprint=_fingerprint(request.data, caller.live) if key else b"",
         **values,
     )
 
@@ -194,12 +209,15 @@ def _idempotency_key(request: Request) -> str:
     if match is None:
         message = "An Idempotency-Key has 1 to 255 visible ASCII characters."
         raise ValidationError({"Idempotency-Key": [message]}, code="invalid")
-    return match.group(1)
+    return match.group(2)
 
 
-def _fingerprint(body: Any) -> bytes:
-    """Of what was asked for, not of how it was spelled: the order of names does not matter."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
+def _fingerprint(body: Any, live: bool) -> bytes:
+    """Of what was asked for, not of how it was spelled: the order of names does not matter.
+
+    A live request is never answered with what a test key has sent to the sandbox.
+    """
+    return hashlib.sha256(json.dumps([live, body], sort_keys=True).encode()).digest()
 
 
 def _notifications(request: Request) -> NotificationQuerySet:
@@ -231,7 +249,7 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
     create=extend_schema(
         summary="Register a person",
         request=UserInput,
-        responses={201: UserOutput, 409: Problem, **_PROBLEMS},
+        responses={201: UserOutput, **_problems(409)},
         examples=[
             OpenApiExample(
                 "A person with both addresses",
@@ -241,32 +259,32 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
         ],
     ),
     retrieve=extend_schema(
-        summary="What is known of a person", responses={200: UserOutput, 404: Problem, **_PROBLEMS}
+        summary="What is known of a person", responses={200: UserOutput, **_problems(404)}
     ),
     update=extend_schema(
         summary="Create or replace a person",
         request=UserChange,
-        responses={200: UserOutput, 201: UserOutput, 409: Problem, **_PROBLEMS},
+        responses={200: UserOutput, 201: UserOutput, **_problems(409)},
     ),
     partial_update=extend_schema(
         summary="Change a person",
         request=UserChange,
-        responses={200: UserOutput, 404: Problem, 409: Problem, **_PROBLEMS},
+        responses={200: UserOutput, **_problems(404, 409)},
     ),
     destroy=extend_schema(
         summary="Forget a person: addresses and content are erased",
-        responses={204: None, 404: Problem, **_PROBLEMS},
+        responses={204: None, **_problems(404)},
     ),
     notifications=extend_schema(
         summary="A person's notifications, newest first",
         parameters=[NotificationFilters, *_PAGING],
-        responses={200: NotificationOutput(many=True), **_PROBLEMS},
+        responses={200: NotificationOutput(many=True), **_problems()},
     ),
 )
 @extend_schema(
     parameters=[OpenApiParameter("user_id", str, OpenApiParameter.PATH, description="Your own id.")]
 )
-class UserViewSet(WithQuotaHeaders, users_views.UserViewSet):
+class UserViewSet(NeedsLength, WithQuotaHeaders, users_views.UserViewSet):
     """People, with what was sent to them. Here because forgetting and history touch notifications."""
 
     serializer_class = UserOutput

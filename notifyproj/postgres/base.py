@@ -14,11 +14,19 @@ from django.db.backends.postgresql import base
 from psycopg.abc import RV, PQGen
 
 
+#: Seconds for Django's question, before a connection is used again, whether it still works. A new one may
+#: take 3 s more (connect_timeout), and together they must stay below the 5 s in which a request is answered.
+HEALTH_CHECK_DEADLINE = 1.0
+
+
 class DeadlineConnection(psycopg.Connection[Any]):
     """A connection whose every wait ends after `settings.DATABASE_DEADLINE` seconds."""
 
+    #: Stands for DATABASE_DEADLINE where it is set.
+    deadline: float | None = None
+
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        deadline = settings.DATABASE_DEADLINE
+        deadline = self.deadline or settings.DATABASE_DEADLINE
         try:
             return super().wait(gen, interval, deadline if timeout is None else timeout)
         except psycopg.errors._WaitTimeout as error:
@@ -41,3 +49,14 @@ class _Database:
 
 class DatabaseWrapper(base.DatabaseWrapper):
     Database = _Database()  # type: ignore[assignment]  # stands for the module
+
+    def is_usable(self) -> bool:
+        connection = self.connection
+        if connection is None:
+            return False
+        connection.deadline = HEALTH_CHECK_DEADLINE
+        try:
+            usable: bool = super().is_usable()
+            return usable
+        finally:
+            connection.deadline = None

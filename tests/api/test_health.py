@@ -1,0 +1,139 @@
+"""GET /health, /livez and /readyz."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from pytest_django import Settings
+
+from notifications.heartbeats import beat
+from notifications.models import Heartbeat
+from tests.factories import NotificationFactory
+
+pytestmark = pytest.mark.django_db
+
+EVERY_COMPONENT = {
+    "database",
+    "broker",
+    "workers",
+    "scheduler",
+    "provider.email",
+    "provider.sms",
+    "provider.in_app",
+}
+
+
+def health(client: Client, expect: int = 200) -> dict[str, Any]:
+    response = client.get("/api/v1/health")
+    assert response.status_code == expect, response.content
+    assert response["Cache-Control"] == "no-store"
+    document: dict[str, Any] = response.json()
+    return document
+
+
+@pytest.fixture
+def _all_alive() -> None:
+    beat("worker one", "worker", "high,normal")
+    beat("worker two", "worker", "low")
+    beat("beat", "scheduler")
+
+
+def overdue(seconds: float, **kwargs: Any) -> None:
+    moment = timezone.now() - timedelta(seconds=seconds)
+    NotificationFactory(created_at=moment, due_at=moment, **kwargs)
+
+
+@pytest.mark.usefixtures("_all_alive")
+@pytest.mark.parametrize("path", ["/health", "/health/", "/api/v1/health", "/api/v1/health/"])
+def test_all_is_well(client: Client, path: str) -> None:
+    document = client.get(path).json()
+    assert set(document) == {"status", "environment", "components", "lanes"}
+    assert (document["status"], document["environment"]) == ("ok", "development")
+    assert set(document["components"]) == EVERY_COMPONENT
+    assert {item["status"] for item in document["components"].values()} == {"ok"}
+    assert all(set(item) == {"status", "detail"} for item in document["components"].values())
+
+
+@pytest.mark.usefixtures("_all_alive")
+def test_each_lane_says_what_waits_and_for_how_long(client: Client) -> None:
+    overdue(20.5, channel="email", priority="high")
+    overdue(5.5, channel="email", priority="high")
+    overdue(-60, channel="sms", priority="low")
+    lanes = health(client)["lanes"]
+    assert lanes["email.high"] == {"waiting": 2, "overdue_seconds": 20}
+    assert lanes["sms.low"] == {"waiting": 0, "overdue_seconds": 0}
+
+
+@pytest.mark.usefixtures("_all_alive")
+def test_a_lane_that_is_overdue_for_long_is_degraded(client: Client) -> None:
+    overdue(40)
+    assert health(client)["status"] == "degraded"
+
+
+def test_it_is_down_when_nothing_goes_out(client: Client) -> None:
+    overdue(400)
+    assert health(client, expect=503)["status"] == "down"
+
+
+def test_without_workers_and_with_nothing_to_do_it_is_degraded(client: Client) -> None:
+    document = health(client)
+    assert document["status"] == "degraded"
+    assert document["components"]["workers"]["status"] == "down"
+    assert document["components"]["scheduler"]["status"] == "degraded"
+
+
+@pytest.mark.usefixtures("_all_alive")
+def test_a_queue_that_no_worker_serves_is_named(client: Client) -> None:
+    Heartbeat.objects.filter(name="worker two").delete()
+    workers = health(client)["components"]["workers"]
+    assert workers == {"status": "degraded", "detail": "1 alive, but none for: low"}
+
+
+@pytest.mark.usefixtures("_all_alive")
+@pytest.mark.parametrize(
+    ("kind", "silent", "component"), [("worker", 21, "workers"), ("scheduler", 91, "scheduler")]
+)
+def test_who_is_silent_counts_as_gone(
+    client: Client, kind: str, silent: float, component: str
+) -> None:
+    Heartbeat.objects.filter(kind=kind).update(seen_at=timezone.now() - timedelta(seconds=silent))
+    assert health(client)["components"][component]["status"] != "ok"
+
+
+@pytest.mark.usefixtures("_all_alive")
+def test_a_channel_without_a_vendor_is_degraded_where_the_sandbox_does_not_carry_it(
+    client: Client, settings: Settings
+) -> None:
+    settings.SANDBOX = False
+    document = health(client)
+    assert document["status"] == "degraded"
+    assert document["components"]["provider.email"]["status"] == "degraded"
+    assert document["components"]["provider.in_app"] == {"status": "ok", "detail": "inbox"}
+
+
+def test_it_tells_no_secret_and_asks_for_no_key(client: Client, settings: Settings) -> None:
+    settings.TWILIO_ACCOUNT_SID = settings.TWILIO_AUTH_TOKEN = "canary-secret"
+    settings.TWILIO_FROM = "+15005550006"
+    text = str(health(client))
+    assert "canary-secret" not in text
+    assert str(settings.REDIS_URL) not in text
+
+
+def test_a_bad_key_does_not_matter(client: Client) -> None:
+    assert client.get("/health", HTTP_AUTHORIZATION="Bearer no").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_a_balancer_gets_one_word(client: Client, path: str) -> None:
+    response = client.get(path)
+    assert (response.status_code, response.content) == (200, b"ok\n")
+    assert response["Content-Type"] == "text/plain"
+
+
+def test_livez_asks_no_database(client: Client, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(0):
+        client.get("/livez")
