@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from notifications.providers import configuration
 from notifications.providers.base import Misconfigured
 from notifications.providers.mail import address_of
+from users.throttling import rate_limit
 
 UNTOUCHED_FROM = "notifications@localhost"
 
@@ -44,6 +45,17 @@ def sender(**kwargs: Any) -> list[CheckMessage]:
             id=f"notifications.{'E' if level is Error else 'W'}007",
         )
     ]
+
+
+@register()
+def request_rate(**kwargs: Any) -> list[CheckMessage]:
+    """RATE_LIMIT is read with every request; an unreadable one would refuse them all."""
+    try:
+        rate_limit()
+    except ValueError as error:
+        hint = "Write requests/seconds, as in 6000/60, or leave it empty for no limit."
+        return [Error(f"RATE_LIMIT: {error}", hint=hint, id="notifications.E008")]
+    return []
 
 
 @register(Tags.security)

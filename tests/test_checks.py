@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from notifications import checks
+from tests.providers.contract import configure
+from tests.providers.test_registry import MAILGUN, NOTHING, SMTP, TWILIO
+
+SENDER = {"DEFAULT_FROM_EMAIL": "Example <notifications@example.com>"}
+
+
+def ids(found: list[Any]) -> list[str]:
+    assert all(message.hint for message in found)
+    return [message.id for message in found]
+
+
+@pytest.mark.parametrize("given", [{}, SMTP, MAILGUN, TWILIO, SMTP | TWILIO])
+def test_a_complete_configuration_has_no_problem(settings: Any, given: dict[str, str]) -> None:
+    configure(settings, NOTHING | given)
+    assert checks.vendor_configuration() == []
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"MAILGUN_API_KEY": "key-example"}, "notifications.E001"),
+        ({"MAILGUN_DOMAIN": "mg.example.com"}, "notifications.E001"),
+        (TWILIO | {"TWILIO_FROM": ""}, "notifications.E001"),
+        ({"TWILIO_ACCOUNT_SID": "AC0"}, "notifications.E001"),
+        (SMTP | MAILGUN, "notifications.E002"),
+        (SMTP | {"EMAIL_PROVIDER": "carrier_pigeon"}, "notifications.E003"),
+        (SMTP | {"EMAIL_PROVIDER": "mailgun"}, "notifications.E003"),
+        (TWILIO | {"SMS_PROVIDER": "smtp"}, "notifications.E003"),
+        ({"EMAIL_URL": "consolemail://"}, "notifications.E004"),
+        ({"EMAIL_PROVIDER": "postmark", "ANYMAIL": {}}, "notifications.E005"),
+    ],
+)
+def test_a_problem_is_named_with_a_hint(settings: Any, given: dict[str, Any], problem: str) -> None:
+    configure(settings, NOTHING | given)
+    assert ids(checks.vendor_configuration()) == [problem]
+
+
+def test_the_missing_variable_is_named(settings: Any) -> None:
+    configure(settings, NOTHING | TWILIO | {"TWILIO_AUTH_TOKEN": ""})
+    [found] = checks.vendor_configuration()
+    assert found.msg == "twilio is only half configured: TWILIO_AUTH_TOKEN not set."
+
+
+def test_choosing_between_two_vendors_solves_it(settings: Any) -> None:
+    configure(settings, NOTHING | SMTP | MAILGUN | {"EMAIL_PROVIDER": "smtp"})
+    assert checks.vendor_configuration() == []
+
+
+def test_another_vendor_of_anymail_with_its_settings_is_fine(settings: Any) -> None:
+    api = {"POSTMARK_SERVER_TOKEN": "token-example"}
+    configure(settings, NOTHING | {"EMAIL_PROVIDER": "postmark", "ANYMAIL": api})
+    assert checks.vendor_configuration() == []
+
+
+@pytest.mark.parametrize(
+    ("production", "problem"), [(True, "notifications.E007"), (False, "notifications.W007")]
+)
+def test_an_untouched_sender_is_a_problem(settings: Any, production: bool, problem: str) -> None:
+    untouched = {"DEFAULT_FROM_EMAIL": checks.UNTOUCHED_FROM, "PRODUCTION": production}
+    configure(settings, NOTHING | SMTP | untouched)
+    assert ids(checks.sender()) == [problem]
+
+
+def test_a_sender_that_is_no_address_is_a_problem(settings: Any) -> None:
+    configure(settings, NOTHING | SMTP | {"DEFAULT_FROM_EMAIL": "Example"})
+    assert ids(checks.sender()) == ["notifications.E006"]
+
+
+def test_without_a_vendor_the_sender_does_not_matter(settings: Any) -> None:
+    configure(settings, NOTHING | {"DEFAULT_FROM_EMAIL": checks.UNTOUCHED_FROM})
+    assert checks.sender() == []
+
+
+def test_a_real_sender_is_fine(settings: Any) -> None:
+    configure(settings, NOTHING | SMTP | SENDER | {"PRODUCTION": True})
+    assert checks.sender() == []
+
+
+@pytest.mark.parametrize(
+    ("production", "debug", "problems"),
+    [
+        (True, True, ["notifications.E010"]),
+        (True, False, []),
+        (False, True, []),
+    ],
+)
+def test_debug_in_production_is_an_error(
+    settings: Any, production: bool, debug: bool, problems: list[str]
+) -> None:
+    configure(settings, {"PRODUCTION": production, "DEBUG": debug})
+    assert ids(checks.debug_in_production()) == problems
+
+
+@pytest.mark.parametrize("url", ["smtps://h:465", "smtp://h:25/?tls=true", "consolemail://"])
+def test_an_email_url_that_could_be_misunderstood_is_refused(settings: Any, url: str) -> None:
+    configure(settings, NOTHING | SMTP | SENDER | {"EMAIL_URL": url})
+    assert "notifications.E004" in ids(checks.vendor_configuration())
+
+
+@pytest.mark.parametrize(
+    ("rate", "problems"),
+    [("6000/60", []), ("", []), ("fast", ["notifications.E008"]), ("0/60", ["notifications.E008"])],
+)
+def test_a_rate_limit_that_cannot_be_read_is_an_error(
+    settings: Any, rate: str, problems: list[str]
+) -> None:
+    configure(settings, {"RATE_LIMIT": rate})
+    assert ids(checks.request_rate()) == problems
