@@ -14,6 +14,7 @@ from notifications import delivery, stopping
 from notifications import housekeeping as pruning
 from notifications.heartbeats import beat
 
+
 class RetriedTask(Task[..., None]):
     """Tried again after 1, 2, 4 ... 30 s with jitter; by then the sweep has long taken over."""
 

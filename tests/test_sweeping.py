@@ -91,9 +91,7 @@ def test_an_unknown_one_is_sent_once_more_after_its_review_time(priority):
     ids=["bulk", "resent once already", "too late"],
 )
 def test_an_unknown_one_is_otherwise_held_for_an_operator(held):
-    notification = NotificationFactory(
-        status="unknown", review_at=timezone.now() - AGO, **held
-    )
+    notification = NotificationFactory(status="unknown", review_at=timezone.now() - AGO, **held)
     sweep()
     notification.refresh_from_db()
     assert (notification.status, notification.review_at) == ("unknown", None)

@@ -13,7 +13,6 @@ from django.conf import settings
 from django.db.backends.postgresql import base
 from psycopg.abc import RV, PQGen
 
-
 #: Seconds for Django's question, before a connection is used again, whether it still works. A new one may
 #: take 3 s more (connect_timeout), and together they must stay below the 5 s in which a request is answered.
 HEALTH_CHECK_DEADLINE = 1.0
