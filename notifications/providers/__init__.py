@@ -47,7 +47,8 @@ def repeatable_names() -> list[str]:
 
 def reset() -> None:
     """Forget the instances, and with them their settings and connections."""
-    _instances.clear()
+    while _instances:
+        _instances.popitem()[1].close()
 
 
 def _make(name: str) -> Provider:

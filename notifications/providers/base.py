@@ -104,3 +104,6 @@ class Provider(abc.ABC):
         Raises `Temporary`, `Permanent`, `Misconfigured` or `Ambiguous`. Any other exception is a bug; the
         engine treats it as `Ambiguous`, since it cannot know what had left by then.
         """
+
+    def close(self) -> None:  # noqa: B027  (most keep nothing that has to be closed)
+        """Close the connections that the calling thread has kept; the next send opens new ones."""

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from notifications import providers
+from notifications.providers.base import (
+    Ambiguous,
+    Misconfigured,
+    Permanent,
+    Provider,
+    ProviderError,
+    Temporary,
+)
+from tests.providers.contract import VendorContract, configure
+from tests.providers.vendors import DRIP, HANG, RESET, FakeTwilio
+
+
+class TestTwilio(VendorContract):
+    name = "twilio"
+    channel = "sms"
+    address = "+15005550009"
+    secret = FakeTwilio.password
+
+    @pytest.fixture
+    def vendor(self) -> Iterator[FakeTwilio]:
+        with FakeTwilio() as server:
+            yield server
+
+    def make_refuse_for_now(self, vendor: FakeTwilio) -> None:
+        vendor.next_error(429, 20429, "Too Many Requests")
+
+    def make_refuse_for_good(self, vendor: FakeTwilio) -> None:
+        vendor.next_error(400, 21211, "Invalid 'To' Phone Number")
+
+    def make_refuse_us(self, vendor: FakeTwilio) -> None:
+        vendor.next_error(401, 20003, "Authenticate")
+
+    def make_vanish_after_the_message(self, vendor: FakeTwilio) -> None:
+        vendor.next(RESET)
+
+    def make_hang_after_the_message(self, vendor: FakeTwilio) -> None:
+        vendor.next(HANG)
+
+    def make_drip(self, vendor: FakeTwilio) -> None:
+        vendor.next(DRIP)
+
+    def test_the_form_has_the_message(self, provider: Provider, vendor: FakeTwilio) -> None:
+        self.send(provider, text="Grüße 👋")
+        assert vendor.accepted == [
+            {"To": [self.address], "From": ["+15005550006"], "Body": ["Grüße 👋"]}
+        ]
+
+    def test_the_sid_is_kept(self, provider: Provider) -> None:
+        assert self.send(provider).provider_message_id.startswith("SM")
+
+    def test_a_messaging_service_may_choose_the_sender(
+        self, vendor: FakeTwilio, settings: Any
+    ) -> None:
+        service = "MG" + "0" * 32
+        configure(settings, vendor.settings | {"TWILIO_FROM": service})
+        self.send(providers.get("twilio"))
+        assert vendor.accepted[0]["MessagingServiceSid"] == [service]
+        assert "From" not in vendor.accepted[0]
+
+    @pytest.mark.parametrize(
+        ("status", "code", "meaning"),
+        [
+            (401, 20003, Misconfigured),
+            (403, 20005, Misconfigured),
+            (404, 20404, Misconfigured),
+            (400, 21212, Misconfigured),
+            (400, 21603, Misconfigured),
+            (400, 21606, Misconfigured),
+            (400, 21659, Misconfigured),
+            (429, 20429, Temporary),
+            (429, 14107, Temporary),
+            (400, 21611, Temporary),
+            (400, 21211, Permanent),
+            (400, 21408, Permanent),
+            (400, 21608, Permanent),
+            (400, 21610, Permanent),
+            (400, 21614, Permanent),
+            (400, 21617, Permanent),
+            (400, 29999, Permanent),
+            (403, 29999, Misconfigured),
+            (500, 20500, Ambiguous),
+            (503, 20503, Temporary),
+        ],
+    )
+    def test_a_code_means_what_the_table_says(
+        self,
+        provider: Provider,
+        vendor: FakeTwilio,
+        status: int,
+        code: int,
+        meaning: type[ProviderError],
+    ) -> None:
+        vendor.next_error(status, code, "In Twilio's words")
+        with pytest.raises(meaning) as refused:
+            self.send(provider)
+        assert refused.value.code == f"twilio_{code}"
+        assert refused.value.detail == "In Twilio's words"
+
+    @pytest.mark.parametrize(
+        ("status", "meaning"), [(502, Ambiguous), (503, Temporary), (403, Misconfigured)]
+    )
+    def test_an_answer_that_is_not_twilios_counts_by_its_status(
+        self, provider: Provider, vendor: FakeTwilio, status: int, meaning: type[ProviderError]
+    ) -> None:
+        vendor.next(status=status, body="<html>from some proxy</html>")
+        with pytest.raises(meaning) as refused:
+            self.send(provider)
+        assert refused.value.code == f"http_{status}"
+
+    @pytest.mark.parametrize("body", ["", "<html></html>", "{}"])
+    def test_a_success_that_cannot_be_read_is_ambiguous(
+        self, provider: Provider, vendor: FakeTwilio, body: str
+    ) -> None:
+        vendor.next(status=201, body=body)
+        with pytest.raises(Ambiguous) as unread:
+            self.send(provider)
+        assert unread.value.code == "unreadable_answer"
+
+    def test_retry_after_is_kept(self, provider: Provider, vendor: FakeTwilio) -> None:
+        vendor.next_error(429, 20429, "Too Many Requests", **{"Retry-After": "3"})
+        with pytest.raises(Temporary) as refused:
+            self.send(provider)
+        assert refused.value.retry_after == 3
+
+    def test_a_wrong_token_is_a_misconfiguration(self, vendor: FakeTwilio, settings: Any) -> None:
+        configure(settings, vendor.settings | {"TWILIO_AUTH_TOKEN": "token-wrong"})
+        with pytest.raises(Misconfigured) as refused:
+            self.send(providers.get("twilio"))
+        assert refused.value.code == "twilio_20003"
