@@ -182,7 +182,8 @@ class SweepThread(threading.Thread):
         sweep()
         for lane in overdue_lanes():
             if queue_of(lane) in self.queues:
-                threading.Thread(target=_drain_overdue, args=(lane,), daemon=True).start()
+                # No daemon: a process that ends waits until what it has begun is settled.
+                threading.Thread(target=_drain_overdue, args=(lane,)).start()
 
     def _say_goodbye(self) -> None:
         from notifications.heartbeats import forget

@@ -195,10 +195,11 @@ def test_a_worker_killed_during_a_call_leaves_the_message_unknown_and_never_send
     assert vendor.accepted == []
 
 
+@pytest.mark.parametrize("broker", [{}, {"CELERY_BROKER_URL": NO_BROKER}], ids=["woken", "swept"])
 def test_a_worker_that_is_told_to_stop_finishes_what_it_has_begun(
-    client_of_alice, start_worker, wait_until
+    client_of_alice, start_worker, wait_until, broker
 ):
-    worker = start_worker()
+    worker = start_worker(**broker)
     slow = post(client_of_alice, channel="email", recipient="slow@sandbox.test", message="Yo")
     wait_until(lambda: status_of(slow) == "sending")
     stopped_at = time.monotonic()
