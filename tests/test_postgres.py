@@ -1,0 +1,48 @@
+"""The database backend: an end to every wait, and no round trip to see whether a connection still works."""
+
+import time
+
+import pytest
+from django.db import OperationalError, connection, connections
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_connection_at_rest_is_usable():
+    connection.ensure_connection()
+    assert connection.is_usable()
+
+
+@pytest.mark.parametrize("_again", range(5))
+def test_a_connection_that_the_server_has_ended_is_not_used_again(_again):
+    other = connections.create_connection("default")
+    other.ensure_connection()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", (other.connection.info.backend_pid,))
+        time.sleep(0.05)
+        assert not other.is_usable()
+    finally:
+        other.close()
+
+
+def test_a_changed_parameter_does_not_end_a_connection():
+    connection.ensure_connection()
+    with connection.cursor() as cursor:
+        cursor.execute("LISTEN something")
+        cursor.execute("NOTIFY something")
+    assert connection.is_usable()
+
+
+def test_a_query_ends_at_the_deadline_and_its_connection_with_it(settings):
+    settings.DATABASE_DEADLINE = 0.2
+    other = connections.create_connection("default")
+    started = time.monotonic()
+    try:
+        with pytest.raises(OperationalError, match=r"did not answer within 0\.2 seconds"):
+            with other.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(5)")
+        assert time.monotonic() - started < 2
+        assert not other.is_usable()
+    finally:
+        other.close()
