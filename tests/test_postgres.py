@@ -39,9 +39,9 @@ def test_a_query_ends_at_the_deadline_and_its_connection_with_it(settings):
     other = connections.create_connection("default")
     started = time.monotonic()
     try:
-        with pytest.raises(OperationalError, match=r"did not answer within 0\.2 seconds"):
-            with other.cursor() as cursor:
-                cursor.execute("SELECT pg_sleep(5)")
+        in_time = pytest.raises(OperationalError, match=r"did not answer within 0\.2 seconds")
+        with in_time, other.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(5)")
         assert time.monotonic() - started < 2
         assert not other.is_usable()
     finally:
