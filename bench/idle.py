@@ -19,7 +19,7 @@ SETTLE = 20
 def run(seconds: float) -> None:
     port = stack.free_port()
     environment = os.environ | {"PORT": str(port)}
-    environment.pop("LOG_LEVEL", None)
+    environment.pop("LOG_LEVEL")
     server = subprocess.Popen(
         [str(stack.ROOT / "script" / "server")],
         env=environment,

@@ -13,10 +13,12 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.core.management import call_command
 
-from users.models import ApiKey, Project
+if TYPE_CHECKING:
+    from users.models import Project
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -29,6 +31,9 @@ def prepare_database() -> None:
 
 
 def make_key() -> tuple[Project, str]:
+    """A project with a live key."""
+    from users.models import ApiKey, Project
+
     project, _ = Project.objects.get_or_create(name="bench")
     key = ApiKey(project=project, name="bench")
     token = key.issue()
