@@ -1,0 +1,153 @@
+"""The pages in a real browser: Chromium, with nothing to load from elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from notifications.models import Notification
+from tests.factories import ApiKeyFactory, NotificationFactory, RecipientFactory, UserFactory
+
+PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+MISSING = [name for name, path in PROGRAMS.items() if path is None]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(bool(MISSING), reason=f"no {' and no '.join(MISSING)} on this machine"),
+]
+
+
+class Browser:
+    """Chromium at this test's own server."""
+
+    def __init__(self, driver: Chrome, url: str) -> None:
+        self.driver = driver
+        self.url = url
+
+    def open(self, path: str) -> None:
+        self.driver.get(self.url + path)
+
+    def find(self, css: str, text: str = "") -> WebElement:
+        """The first visible element, waited for, that matches and shows the text."""
+
+        def visible(driver: Any) -> WebElement | None:
+            elements = driver.find_elements(By.CSS_SELECTOR, css)
+            shown = (e for e in elements if e.is_displayed() and text in e.text)
+            return next(shown, None)
+
+        found: WebElement = WebDriverWait(self.driver, 15, ignored_exceptions=[Exception]).until(
+            visible, f"no {css} with {text!r} on {self.driver.current_url}"
+        )
+        return found
+
+    def click(self, css: str, text: str = "") -> None:
+        element = self.find(css, text)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def type(self, css: str, text: str) -> None:
+        element = self.find(css)
+        element.send_keys(Keys.CONTROL, "a")
+        element.send_keys(text)
+
+    def loaded_from(self) -> set[str]:
+        """Where everything on this page came from."""
+        script = "return performance.getEntriesByType('resource').map(e => new URL(e.name).origin)"
+        return set(self.driver.execute_script(script))
+
+
+@pytest.fixture
+def browser(live_server: Any, tmp_path: Any) -> Iterator[Browser]:
+    options = ChromeOptions()
+    options.binary_location = PROGRAMS["chromium"] or ""
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--window-size=1300,1000",
+        f"--user-data-dir={tmp_path}",
+    ):
+        options.add_argument(argument)
+    driver = Chrome(options=options, service=ChromeService(PROGRAMS["chromedriver"]))
+    yield Browser(driver, live_server.url)
+    driver.quit()
+
+
+def sign_in(browser: Browser) -> None:
+    UserFactory(username="olga", is_superuser=True)
+    browser.open("/admin/")
+    browser.type("input[name=username]", "olga")
+    browser.type("input[name=password]", "a-long-passphrase" + Keys.ENTER)
+    browser.find("body", "Notifications")
+
+
+def test_a_key_typed_in_at_docs_sends_a_real_notification(browser: Browser) -> None:
+    key = ApiKeyFactory()
+    browser.open("/docs")
+    browser.click(".btn.authorize")
+    browser.type(".auth-container input", key.token)
+    browser.click(".auth-btn-wrapper .authorize")
+    browser.click(".auth-btn-wrapper .btn-done")
+    browser.click("#operations-notifications-notifications_create .opblock-summary-control")
+    browser.click("#operations-notifications-notifications_create .try-out__btn")
+    browser.click("#operations-notifications-notifications_create .execute")
+    browser.find("#operations-notifications-notifications_create .live-responses-table", "201")
+    assert Notification.objects.get().api_key_id == key.pk
+    assert browser.loaded_from() == {browser.url}
+
+
+def test_an_operator_finds_a_notification_and_resends_it(browser: Browser) -> None:
+    first = NotificationFactory(
+        address="ada@example.com", status="failed", failure_kind="permanent", lane="sandbox"
+    )
+    sign_in(browser)
+    browser.open("/admin/notifications/notification/")
+    browser.type("#searchbar", "ada@example.com" + Keys.ENTER)
+    browser.click("#result_list a", "Hello")
+    browser.click("a, button", "Resend")
+    browser.click("button[type=submit], input[type=submit]", "Resend")
+    browser.find("body", "resent")
+    assert Notification.objects.get(resend_of=first).status == "pending"
+    assert browser.loaded_from() == {browser.url}
+
+
+def test_the_html_that_a_caller_sent_runs_nothing_and_loads_nothing(
+    browser: Browser, live_server: Any
+) -> None:
+    attack = (
+        "<script>top.owned = true</script>"
+        f"<img src='{live_server.url}/livez' onerror='top.owned = true'>"
+        "<h1>Still readable</h1>"
+    )
+    notification = NotificationFactory(
+        recipient=RecipientFactory(user_id="<script>owned = true</script>"),
+        title="<img src=x onerror='owned = true'>",
+        message="</textarea><script>owned = true</script>",
+        html=attack,
+        status="sent",
+        sent_at=timezone.now(),
+    )
+    sign_in(browser)
+    browser.open(f"/admin/notifications/notification/{notification.pk}/change/")
+    frame = browser.find("iframe")
+    browser.driver.switch_to.frame(frame)
+    browser.find("h1", "Still readable")
+    assert browser.driver.execute_script("return document.images[0].naturalWidth") == 0
+    browser.driver.switch_to.default_content()
+    assert browser.driver.execute_script("return window.owned") is None
