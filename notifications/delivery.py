@@ -70,7 +70,9 @@ def _drain_once(lane: str, stopping: Callable[[], bool]) -> int:
     if provider is None:
         log.warning("lane_without_provider", lane=lane)
         return 0
-    return Drain(lane, provider, stopping).run()
+    drain_of_lane = Drain(lane, provider, stopping)
+    _running.follow(lane, drain_of_lane)
+    return drain_of_lane.run()
 
 
 def provider_of(lane: str) -> Provider | None:
@@ -91,7 +93,8 @@ class Drain:
         self.pool = _pool_of(lane, self.slots)
         self.claimed: deque[Claimed] = deque()
         self.in_flight = 0
-        self.answers: thread_queue.SimpleQueue[Settlement] = thread_queue.SimpleQueue()
+        #: From the pool's threads; None: somebody calls for another look at what is due.
+        self.answers: thread_queue.SimpleQueue[Settlement | None] = thread_queue.SimpleQueue()
         self.unsettled: list[Settlement] = []
         self.settled = 0
         self.begun = 0
@@ -112,6 +115,10 @@ class Drain:
         if self.trouble:
             raise self.trouble
         return self.settled
+
+    def look_again(self) -> None:
+        """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
+        self.answers.put(None)
 
     # -- claim and begin ------------------------------------------------------------------------------
 
@@ -200,7 +207,10 @@ class Drain:
         except thread_queue.Empty:
             return
 
-    def _take(self, settlement: Settlement) -> None:
+    def _take(self, settlement: Settlement | None) -> None:
+        if settlement is None:
+            self.exhausted = False
+            return
         self.in_flight -= 1
         self.unsettled.append(settlement)
 
@@ -224,7 +234,10 @@ class Drain:
 def call(provider: Provider, message: Message) -> Sent | ProviderError:
     """The provider's answer, as a value. A bug in a provider leaves open what had left by then."""
     try:
-        return provider.send(message, Deadline(settings.SEND_DEADLINE))
+        answer = provider.send(message, Deadline(settings.SEND_DEADLINE))
+        if not isinstance(answer, Sent):
+            raise TypeError(f"a provider returned {type(answer).__name__}")
+        return answer
     except ProviderError as error:
         return error
     except Exception as error:
@@ -257,14 +270,22 @@ class _Running:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._called_again: dict[str, bool] = {}
+        self._drains: dict[str, Drain] = {}
 
     def enter(self, lane: str) -> bool:
         with self._lock:
-            if lane in self._called_again:
-                self._called_again[lane] = True
-                return False
-            self._called_again[lane] = False
-            return True
+            if lane not in self._called_again:
+                self._called_again[lane] = False
+                return True
+            self._called_again[lane] = True
+            if lane in self._drains:
+                self._drains[lane].look_again()
+            return False
+
+    def follow(self, lane: str, drain: Drain) -> None:
+        """From now on tell this drain when somebody calls."""
+        with self._lock:
+            self._drains[lane] = drain
 
     def leave_unless_called_again(self, lane: str) -> bool:
         """True when somebody called meanwhile, so that the drain has to look once more."""
@@ -272,16 +293,16 @@ class _Running:
             if self._called_again[lane]:
                 self._called_again[lane] = False
                 return True
-            del self._called_again[lane]
+            self._forget(lane)
             return False
 
     def leave(self, lane: str) -> None:
         with self._lock:
-            self._called_again.pop(lane, None)
+            self._forget(lane)
 
-    def lanes(self) -> list[str]:
-        with self._lock:
-            return list(self._called_again)
+    def _forget(self, lane: str) -> None:
+        self._called_again.pop(lane, None)
+        self._drains.pop(lane, None)
 
 
 _running = _Running()

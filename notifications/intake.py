@@ -202,11 +202,16 @@ def _destination(submission: Submission, in_sandbox: bool) -> Destination:
     address = fallback[submission.channel]
     if address:
         return Destination(destination.user_id, address, destination.recipient_id)
+    raise _no_address(submission, destination)
+
+
+def _no_address(submission: Submission, destination: Destination) -> Refused:
     name = {"email": "e-mail address", "sms": "phone number"}[submission.channel]
     key = {"email": "email", "sms": "phone"}[submission.channel]
-    raise Refused(
+    method = "PUT" if destination.recipient_id is None else "PATCH"
+    return Refused(
         "no_address",
-        f"This user has no {name}. Add one with PATCH /api/v1/users/{destination.user_id} "
+        f"This user has no {name}. Add one with {method} /api/v1/users/{destination.user_id} "
         f'{{"{key}": "..."}}, or name one in `recipient`.',
         "recipient" if submission.recipient else "user_id",
     )

@@ -164,13 +164,14 @@ class SweepThread(threading.Thread):
     def run(self) -> None:
         from notifications import stopping
 
-        while not stopping.wait(settings.SWEEP_INTERVAL):
+        while not stopping.is_stopping():
             try:
                 self.sweep_once()
             except Exception as error:
                 # The database is away, or a bug: the next round tries again, and the log says so.
                 log.warning("sweep_failed", error=f"{type(error).__name__}: {error}")
                 connection.close()
+            stopping.wait(settings.SWEEP_INTERVAL)
         self._say_goodbye()
 
     def sweep_once(self) -> None:

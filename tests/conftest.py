@@ -13,6 +13,7 @@ from django.conf import settings as django_settings
 from rest_framework.test import APIClient
 
 from notifications import intake, providers
+from notifyproj.postgres.base import rest
 from tests.factories import ApiKeyFactory, ProjectFactory
 from users import authentication
 from users.models import ApiKey, Project
@@ -39,6 +40,7 @@ def _forget() -> None:
     intake.forget_flows()
     authentication.cache.clear()
     providers.reset()
+    rest.end()
 
 
 @pytest.fixture(autouse=True)

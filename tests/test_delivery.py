@@ -98,6 +98,29 @@ def _drain_in_thread():
         connection.close()
 
 
+def test_what_becomes_due_during_a_slow_call_goes_out_at_once(recorder, wait_until):
+    """The drain had found nothing more to claim; it must not wait for the slow call to look again."""
+    go_on = threading.Event()
+    [slow] = due(1)
+
+    def answer(message):
+        if message.notification_id == slow.id:
+            go_on.wait(10)
+        return Sent()
+
+    recorder.answer = answer
+    thread = threading.Thread(target=_drain_in_thread)
+    thread.start()
+    wait_until(lambda: recorder.in_flight == 1)
+    time.sleep(0.1)
+    quick = NotificationFactory(recipient=slow.recipient, lane=LANE)
+    assert delivery.drain(LANE) == 0
+    wait_until(lambda: Notification.objects.get(id=quick.id).status == "sent", seconds=3)
+    assert Notification.objects.get(id=slow.id).status == "sending"
+    go_on.set()
+    thread.join()
+
+
 def test_a_temporary_error_is_tried_again_when_it_is_due_and_not_before(recorder):
     recorder.answer = _raise(Temporary("busy", retry_after=300))
     due(1)
@@ -118,8 +141,9 @@ def _raise(error):
     return answer
 
 
-def test_a_bug_in_a_provider_leaves_the_message_unknown_not_lost(recorder):
-    recorder.answer = _raise(ZeroDivisionError())
+@pytest.mark.parametrize("bug", ["an exception", "a wrong answer"])
+def test_a_bug_in_a_provider_leaves_the_message_unknown_not_lost(recorder, bug):
+    recorder.answer = _raise(ZeroDivisionError()) if bug == "an exception" else lambda message: True
     due(1)
     delivery.drain(LANE)
     assert statuses() == ["unknown"]

@@ -1,9 +1,13 @@
 """The database backend: an end to every wait, and no round trip to see whether a connection still works."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
-from django.db import OperationalError, connection, connections
+from django.db import OperationalError, connection, connections, transaction
+
+from notifyproj.postgres.base import Rest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,3 +50,28 @@ def test_a_query_ends_at_the_deadline_and_its_connection_with_it(settings):
         assert not other.is_usable()
     finally:
         other.close()
+
+
+def test_after_a_deadline_nobody_waits_and_then_one_asks_for_all(settings):
+    settings.DATABASE_DEADLINE = 0.2
+    pause = Rest()
+    pause.SECONDS = 0.1
+    pause.refuse()
+    pause.begin()
+    with pytest.raises(psycopg.OperationalError):
+        pause.refuse()
+    time.sleep(0.15)
+    pause.refuse()  # this thread asks,
+    pause.refuse()  # with as many questions as it takes,
+    with ThreadPoolExecutor(1) as another, pytest.raises(psycopg.OperationalError):
+        another.submit(pause.refuse).result()  # and no other does
+    pause.end()
+    with ThreadPoolExecutor(1) as another:
+        another.submit(pause.refuse).result()
+
+
+def test_leaving_a_transaction_whose_connection_is_gone_opens_no_other(settings):
+    settings.DATABASE_DEADLINE = 0.2
+    with pytest.raises(OperationalError), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(5)")
+    assert connection.connection is None

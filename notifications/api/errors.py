@@ -63,7 +63,10 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
     return _api_error(error, request)
 
 
-_UNAVAILABLE = "The database cannot be reached, so nothing was stored. Try again in a moment."
+_UNAVAILABLE = (
+    "The database does not answer, so nothing is known to be stored. Try again in a moment, with the same "
+    "Idempotency-Key."
+)
 
 
 def _refused(error: Refused, request: Any) -> Response:

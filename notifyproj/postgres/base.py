@@ -7,6 +7,8 @@ the server did with the statement is then unknown, and the connection must not b
 """
 
 import select
+import threading
+import time
 from typing import Any
 
 import psycopg
@@ -15,20 +17,62 @@ from django.db.backends.postgresql import base
 from psycopg.abc import RV, PQGen
 
 
+class Rest:
+    """After a wait that ran into its deadline, nobody asks for a moment, and then one asks for all.
+
+    Else every thread of a web process would wait for a frozen server, request after request, and those that
+    queue for a thread would wait for many deadlines.
+    """
+
+    SECONDS = 1.0
+    #: How long the one who asks has for it, at most, before another one may.
+    LONGEST_QUESTION = 5.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self._asking: int | None = None
+
+    def begin(self) -> None:
+        self._asking = None
+        self._until = time.monotonic() + self.SECONDS
+
+    def end(self) -> None:
+        """PostgreSQL has answered."""
+        self._until = 0.0
+
+    def refuse(self) -> None:
+        """Raises OperationalError while nobody asks, or while another one does."""
+        if not self._until or self._asking == threading.get_ident():
+            return
+        with self._lock:
+            now = time.monotonic()
+            if now < self._until:
+                raise psycopg.OperationalError("PostgreSQL did not answer a moment ago")
+            self._asking = threading.get_ident()
+            self._until = now + min(settings.DATABASE_DEADLINE, self.LONGEST_QUESTION)
+
+
+rest = Rest()
+
+
 class DeadlineConnection(psycopg.Connection[Any]):
     """A connection whose every wait ends after `settings.DATABASE_DEADLINE` seconds."""
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         deadline = settings.DATABASE_DEADLINE
         try:
-            return super().wait(gen, interval, deadline if timeout is None else timeout)
+            answer = super().wait(gen, interval, deadline if timeout is None else timeout)
         except psycopg.errors._WaitTimeout as error:
             if timeout is not None:
                 raise
+            rest.begin()
             self.close()
             raise psycopg.OperationalError(
                 f"PostgreSQL did not answer within {deadline:g} seconds"
             ) from error
+        rest.end()
+        return answer
 
 
 class _Database:
@@ -42,6 +86,26 @@ class _Database:
 
 class DatabaseWrapper(base.DatabaseWrapper):
     Database = _Database()  # type: ignore[assignment]  # stands for the module
+
+    def ensure_connection(self) -> None:
+        with self.wrap_database_errors:
+            rest.refuse()
+        super().ensure_connection()
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        try:
+            return super().get_new_connection(conn_params)
+        except psycopg.errors.ConnectionTimeout:
+            rest.begin()
+            raise
+
+    def set_autocommit(
+        self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
+    ) -> None:
+        """Not on a connection that is gone: Django, leaving a transaction, would open another one for it."""
+        if autocommit and self.connection is None:
+            return
+        super().set_autocommit(autocommit, force_begin_transaction_with_broken_autocommit)
 
     def is_usable(self) -> bool:
         """Whether the server has hung up since the last request.
