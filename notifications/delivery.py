@@ -15,18 +15,28 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connection
 
 from notifications import providers, queue
 from notifications.models import SANDBOX_LANE
-from notifications.providers.base import Ambiguous, Message, Provider, ProviderError, Sent
+from notifications.providers.base import (
+    Ambiguous,
+    Message,
+    Misconfigured,
+    Permanent,
+    Provider,
+    ProviderError,
+    Sent,
+    Temporary,
+)
 from notifications.providers.deadline import Deadline
 from notifications.queue import Claimed, Settlement
 from notifications.rendering import render
-from notifications.retry import judge
+from notifications.retry import Verdict, judge
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +47,13 @@ GATHER = 0.008
 #: Seconds between two tries to store answers while the database is away.
 DATABASE_AWAY_WAIT = 1.0
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
+#: Seconds between two looks for rows that a worker died with.
+LOOK_FOR_SUSPECTS_EVERY = 1.0
+
+DATABASE_ERRORS = (DatabaseError, InterfaceError)
+
+#: For rows whose BEGIN may have been stored and which surely were not sent.
+NOT_SENT = Verdict(status="pending", outcome="temporary", code="not_sent", wait=0.0, spent=False)
 
 
 def never() -> bool:
@@ -97,9 +113,10 @@ class Drain:
         self.answers: thread_queue.SimpleQueue[Settlement | None] = thread_queue.SimpleQueue()
         self.unsettled: list[Settlement] = []
         self.settled = 0
-        self.begun = 0
         self.exhausted = False
-        self.alone = False
+        self.claimed_at = 0.0
+        self.suspects_looked_for_at = 0.0
+        self.unbegun: list[Claimed] = []
         self.trouble: Exception | None = None
         self.started = time.monotonic()
 
@@ -126,42 +143,66 @@ class Drain:
         """Put as many rows in flight as there are free slots."""
         while not self._must_not_begin() and (free := self.slots - self.in_flight) > 0:
             try:
+                self._give_back_what_waits_too_long()
                 if not self.claimed and not self._claim():
                     return
                 self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
-            except DATABASE_AWAY as error:
+            except Exception as error:
+                # Whatever it is: what is in flight has to be settled before the drain may end.
                 self._note_trouble(error)
 
     def _must_not_begin(self) -> bool:
-        if self.alone and self.in_flight:
-            return True
         return bool(self.trouble or self.unsettled or self.exhausted or self.stopping())
 
     def _claim(self) -> bool:
-        self.claimed.extend(queue.claim(self.lane, self._claim_size(), settings.CLAIM_LEASE))
-        self.alone = not self.claimed and not self.in_flight
-        if self.alone:
-            self.claimed.extend(queue.claim_suspect(self.lane, settings.CLAIM_LEASE))
-        self.exhausted = not self.claimed
+        self.claimed_at = time.monotonic()
+        rows = self._claim_suspect() or queue.claim(
+            self.lane, self._claim_size(), settings.CLAIM_LEASE
+        )
+        self.claimed.extend(rows)
+        self.exhausted = not rows
         return not self.exhausted
+
+    def _claim_suspect(self) -> list[Claimed]:
+        """One row that a worker died with between CLAIM and BEGIN, begun by itself; looked for now and then."""
+        if self.claimed_at - self.suspects_looked_for_at < LOOK_FOR_SUSPECTS_EVERY:
+            return []
+        suspect = queue.claim_suspect(self.lane, settings.CLAIM_LEASE)
+        if not suspect:
+            self.suspects_looked_for_at = self.claimed_at
+        return suspect
+
+    def _give_back_what_waits_too_long(self) -> None:
+        """The provider has become slower since the claim: let others have it while the lease holds."""
+        if self.claimed and time.monotonic() - self.claimed_at > settings.CLAIM_LEASE / 2:
+            queue.give_back(list(self.claimed))
+            self.claimed.clear()
 
     def _claim_size(self) -> int:
         """What can be begun within half a lease at the present pace, and at least what the slots hold."""
-        pace = self.begun / max(time.monotonic() - self.started, 0.1)
+        pace = self.settled / max(time.monotonic() - self.started, 0.1)
         within_half_a_lease = int(pace * settings.CLAIM_LEASE / 2)
         return max(self.slots, min(within_half_a_lease, LARGEST_CLAIM))
 
     def _begin(self, rows: list[Claimed]) -> None:
         messages = {row.id: message for row in rows if (message := self._render(row))}
-        lease = settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN
-        begun = queue.begin([row for row in rows if row.id in messages], self.provider.name, lease)
-        queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
-        self.begun += len(begun)
-        self.in_flight += len(begun)
         began_at = time.monotonic()
+        begun = self._record_begin([row for row in rows if row.id in messages])
+        self.in_flight += len(begun)
         for row in rows:
             if row.id in begun:
                 self.pool.submit(self._send, row, messages[row.id], began_at)
+        queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
+
+    def _record_begin(self, rows: list[Claimed]) -> set[UUID]:
+        lease = settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN
+        try:
+            return queue.begin(rows, self.provider.name, lease)
+        except Exception:
+            # Its answer is lost: perhaps it was stored. Surely nothing was sent. Each of the two undoes its case.
+            self.unsettled += [Settlement(row.id, row.fence, NOT_SENT, 0.0) for row in rows]
+            self.unbegun += rows
+            raise
 
     def _render(self, row: Claimed) -> Message | None:
         try:
@@ -172,10 +213,17 @@ class Drain:
             return None
 
     def _give_back(self) -> None:
-        try:
-            queue.give_back(list(self.claimed))
-        except DATABASE_AWAY as error:  # their leases end by themselves
-            self._note_trouble(error)
+        """What was not begun. A row whose lease just ran out would look as if a worker had died with it."""
+        rows = [*self.claimed, *self.unbegun]
+        give_up_at = self.claimed_at + settings.CLAIM_LEASE
+        while rows:
+            try:
+                return queue.give_back(rows)
+            except DATABASE_ERRORS as error:
+                self._note_trouble(error)
+                if time.monotonic() > give_up_at:
+                    return
+                time.sleep(DATABASE_AWAY_WAIT)
 
     def _note_trouble(self, error: Exception) -> None:
         self.trouble = error
@@ -184,7 +232,11 @@ class Drain:
     # -- send: in a pool thread, without the database ----------------------------------------------------
 
     def _send(self, row: Claimed, message: Message, began_at: float) -> None:
-        answer = call(self.provider, message)
+        if time.monotonic() - began_at > settings.SEND_LEASE_MARGIN:
+            # The thread got it so late that the lease could end before the call does.
+            answer: Sent | ProviderError = Temporary("begun_too_late")
+        else:
+            answer = call(self.provider, message)
         verdict = judge(
             answer,
             attempt=row.attempt_count + 1,
@@ -219,8 +271,8 @@ class Drain:
         if not self.unsettled:
             return
         try:
-            queue.settle(self.unsettled, settings.UNKNOWN_REVIEW_AFTER)
-        except DATABASE_AWAY as error:
+            self._store(self.unsettled)
+        except DATABASE_ERRORS as error:
             log.warning("settle_postponed", lane=self.lane, answers=len(self.unsettled))
             self._note_trouble(error)
             time.sleep(DATABASE_AWAY_WAIT)
@@ -230,6 +282,17 @@ class Drain:
         self.unsettled.clear()
         self.exhausted = False
 
+    def _store(self, settlements: list[Settlement]) -> None:
+        try:
+            queue.settle(settlements, settings.UNKNOWN_REVIEW_AFTER)
+        except (DataError, IntegrityError):
+            # One that cannot be stored must not take the others with it.
+            if len(settlements) == 1:
+                log.exception("settle_refused", notification=str(settlements[0].id))
+                return
+            for settlement in settlements:
+                self._store([settlement])
+
 
 def call(provider: Provider, message: Message) -> Sent | ProviderError:
     """The provider's answer, as a value. A bug in a provider leaves open what had left by then."""
@@ -238,7 +301,7 @@ def call(provider: Provider, message: Message) -> Sent | ProviderError:
         if not isinstance(answer, Sent):
             raise TypeError(f"a provider returned {type(answer).__name__}")
         return answer
-    except ProviderError as error:
+    except (Temporary, Permanent, Misconfigured, Ambiguous) as error:
         return error
     except Exception as error:
         log.exception(

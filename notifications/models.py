@@ -181,6 +181,12 @@ class Notification(models.Model):
                 name="notification_claim",
                 condition=Q(status=Status.PENDING, leased_until=None),
             ),
+            # queue.CLAIM_SUSPECT: nearly always empty, and asked for all the time.
+            models.Index(
+                fields=("flow", "due_at"),
+                name="notification_suspect",
+                condition=Q(status=Status.PENDING, leased_until=None, lapses__gt=0),
+            ),
             # sweeping.sweep(): leases that ran out.
             models.Index(
                 fields=("leased_until",),

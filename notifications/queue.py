@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -114,6 +115,10 @@ SELECT id, fence, %(provider)s, clock_timestamp(), '', '', '' FROM begun
 RETURNING notification_id
 """
 
+# The rows are locked first, in one order for all, so that it cannot deadlock with forgetting a person. What became
+# of that meanwhile counts: an erased one gets no vendor's words, which may hold the address; one that an operator
+# has resent is not tried again.
+#
 # Joined through the attempt, whose outcome is written once: a SETTLE that is repeated because its answer was
 # lost on the way changes nothing the second time. A late answer still counts (`unknown`, or `pending` again but
 # not yet claimed); nothing is ever written over cancelled, failed or expired: the attempt alone then records it.
@@ -124,11 +129,23 @@ WITH settled AS (
         %(codes)s::text[], %(details)s::text[], %(message_ids)s::text[], %(kinds)s::text[],
         %(waits)s::float8[], %(spent)s::bool[], %(seconds)s::float8[]
     ) AS s (id, fence, status, outcome, code, detail, message_id, kind, wait, spent, seconds)
+), locked AS MATERIALIZED (
+    SELECT n.id, n.erased_at IS NOT NULL AS erased, EXISTS (
+        SELECT FROM notifications_notification newer WHERE newer.resend_of_id = n.id
+    ) AS resent
+    FROM notifications_notification n JOIN settled ON settled.id = n.id
+    ORDER BY n.id FOR UPDATE OF n
+), judged AS (
+    SELECT settled.id, fence, outcome, code, message_id, wait, spent, seconds, resent,
+           CASE WHEN erased THEN '' ELSE detail END AS detail,
+           CASE WHEN resent AND status = 'pending' THEN 'failed' ELSE status END AS status,
+           CASE WHEN resent AND status = 'pending' THEN 'temporary' ELSE kind END AS kind
+    FROM settled JOIN locked ON locked.id = settled.id
 ), answered AS (
     UPDATE notifications_attempt a
     SET outcome = s.outcome, code = s.code, detail = s.detail, provider_message_id = s.message_id,
         finished_at = a.started_at + make_interval(secs => s.seconds)
-    FROM settled s
+    FROM judged s
     WHERE a.notification_id = s.id AND a.fence = s.fence AND a.outcome IS NULL
     RETURNING a.notification_id
 )
@@ -143,9 +160,9 @@ SET status = s.status, leased_until = NULL, lapses = 0,
                   ELSE clock_timestamp() + make_interval(secs => s.wait) END,
     sent_at = CASE WHEN s.outcome = 'accepted' THEN clock_timestamp() ELSE n.sent_at END,
     delivered_at = CASE WHEN s.status = 'delivered' THEN clock_timestamp() ELSE n.delivered_at END,
-    review_at = CASE WHEN s.status = 'unknown'
+    review_at = CASE WHEN s.status = 'unknown' AND NOT s.resent
                      THEN clock_timestamp() + make_interval(secs => %(review_after)s) END
-FROM settled s JOIN answered ON answered.notification_id = s.id
+FROM judged s JOIN answered ON answered.notification_id = s.id
 WHERE n.id = s.id AND n.fence = s.fence
   AND (n.status IN ('sending', 'unknown') OR (n.status = 'pending' AND n.leased_until IS NULL))
 """
@@ -190,6 +207,7 @@ def begin(rows: Sequence[Claimed], provider: str, lease: float) -> set[UUID]:
 
 def settle(settlements: Sequence[Settlement], review_after: float) -> None:
     """Record what became of the calls. May be repeated; only the first time has an effect."""
+    settlements = sorted(settlements, key=attrgetter("id"))
     verdicts = [settlement.verdict for settlement in settlements]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -238,5 +256,5 @@ def storable(text: str) -> str:
 
 
 def _names(rows: Iterable[Claimed | Settlement]) -> dict[str, Any]:
-    rows = list(rows)
+    rows = sorted(rows, key=attrgetter("id"))
     return {"ids": [row.id for row in rows], "fences": [row.fence for row in rows]}

@@ -16,6 +16,8 @@ from notifications.providers.base import (
 
 #: Longest wait between two attempts, in seconds.
 LONGEST_WAIT = 3600.0
+#: What a provider may ask for at most, in seconds: a typing error of theirs must not park a message for years.
+LONGEST_RETRY_AFTER = 24 * 3600.0
 #: Half the width of the first wait, in seconds; it doubles with every attempt.
 FIRST_WAIT = 15.0
 #: Seconds until what our own account's fault stopped is tried again.
@@ -65,7 +67,7 @@ def backoff(attempt: int, chance: float, retry_after: float | None = None) -> fl
     for in Retry-After is a floor, never a ceiling.
     """
     ceiling = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(attempt, 20))
-    return max(retry_after or 0.0, chance * ceiling)
+    return max(min(retry_after or 0.0, LONGEST_RETRY_AFTER), chance * ceiling)
 
 
 def judge(

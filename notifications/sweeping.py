@@ -109,6 +109,11 @@ class Swept:
     expired: int = 0
     reviewed: int = 0
 
+    @property
+    def has_more(self) -> bool:
+        """A statement took all that one may take, so another sweep finds the rest."""
+        return max(self.freed, self.lapsed, self.expired, self.reviewed) >= CHUNK
+
 
 def sweep() -> Swept:
     """Put right what no living worker will. Does nothing while another sweep is at it."""
@@ -175,16 +180,18 @@ class SweepThread(threading.Thread):
         self._say_goodbye()
 
     def sweep_once(self) -> None:
+        from notifications import stopping
         from notifications.heartbeats import beat
         from notifications.models import queue_of
 
         close_old_connections()
         beat(self.worker_name, "worker", ",".join(self.queues))
-        sweep()
+        while sweep().has_more and not stopping.is_stopping():
+            pass
         for lane in overdue_lanes():
             if queue_of(lane) in self.queues:
                 # No daemon: a process that ends waits until what it has begun is settled.
-                threading.Thread(target=_drain_overdue, args=(lane,)).start()
+                threading.Thread(target=_drain_overdue, args=(lane,), daemon=False).start()
 
     def _say_goodbye(self) -> None:
         from notifications.heartbeats import forget

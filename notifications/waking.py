@@ -78,3 +78,12 @@ def publish(lane: str) -> None:
 
 
 _waker = Waker()
+
+
+def _renew() -> None:
+    """In a forked child: the parent's thread is not there, and may have held the lock."""
+    global _waker
+    _waker = Waker()
+
+
+os.register_at_fork(after_in_child=_renew)

@@ -5,7 +5,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import DataError, OperationalError, connection
 from django.utils import timezone
 
 from notifications import delivery, providers, queue
@@ -209,20 +209,62 @@ def test_a_message_that_cannot_be_rendered_fails_alone(recorder, monkeypatch):
     assert good.status == "sent"
 
 
-def test_a_row_that_a_worker_died_with_is_sent_alone(recorder):
+def test_rows_that_a_worker_died_with_are_claimed_one_by_one_and_not_left_to_the_end(
+    recorder, monkeypatch
+):
     due(20)
-    suspects = due(2, lapses=1)
-    together = {}
-
-    def answer(message):
-        together[message.notification_id] = recorder.in_flight
-        time.sleep(0.005)
-        return Sent()
-
-    recorder.answer = answer
+    suspects = {str(suspect.id) for suspect in due(3, lapses=1)}
+    begun, begin = [], queue.begin
+    monkeypatch.setattr(
+        queue, "begin", lambda rows, *rest: begun.append([r.id for r in rows]) or begin(rows, *rest)
+    )
     delivery.drain(LANE)
-    assert statuses() == ["sent"] * 22
-    assert [together[suspect.id] for suspect in suspects] == [1, 1]
+    assert statuses() == ["sent"] * 23
+    assert {str(id) for ids in begun[:3] for id in ids} == suspects
+    assert [len(ids) for ids in begun[:3]] == [1, 1, 1]
+
+
+def test_one_answer_that_cannot_be_stored_does_not_take_the_others_with_it(recorder, monkeypatch):
+    bad, *_ = due(8)
+    settle = queue.settle
+
+    def refuse_one(settlements, review_after):
+        if any(settlement.id == bad.id for settlement in settlements):
+            raise DataError("interval out of range")
+        settle(settlements, review_after)
+
+    monkeypatch.setattr(queue, "settle", refuse_one)
+    delivery.drain(LANE)
+    assert statuses() == ["sending"] + ["sent"] * 7
+
+
+def test_a_begin_whose_answer_is_lost_makes_nothing_unknown(recorder, monkeypatch):
+    begin, losses = queue.begin, iter([True, False])
+
+    def lose_the_answer(*arguments):
+        begun = begin(*arguments)
+        if next(losses, False):
+            raise OperationalError("the connection was lost")
+        return begun
+
+    monkeypatch.setattr(queue, "begin", lose_the_answer)
+    due(8)
+    with pytest.raises(OperationalError):
+        delivery.drain(LANE)
+    assert recorder.given == []
+    assert statuses() == ["pending"] * 8
+    delivery.drain(LANE)
+    assert statuses() == ["sent"] * 8
+    assert set(Notification.objects.values_list("attempt_count", flat=True)) == {1}
+
+
+def test_what_cannot_be_begun_in_time_is_given_back(recorder, settings):
+    settings.CLAIM_LEASE = 0.6
+    recorder.answer = lambda message: time.sleep(0.5) or Sent()
+    due(12)
+    delivery.drain(LANE)
+    assert statuses() == ["sent"] * 12
+    assert set(Notification.objects.values_list("lapses", flat=True)) == {0}
 
 
 def test_two_workers_share_a_lane_without_sending_anything_twice(recorder):

@@ -288,6 +288,34 @@ def test_words_that_postgresql_cannot_store_are_stored_without_them():
     assert reload(row).failure_detail == "nosuch ? mailbox"
 
 
+def test_a_forgotten_persons_address_does_not_come_back_in_the_vendors_words():
+    row = begun()
+    changes.forget(Notification.objects.get().recipient)
+    settle(row, Permanent("smtp_550", "<ann@example.com>: user unknown"))
+    assert reload(row).failure_detail == ""
+    assert Attempt.objects.get().detail == ""
+    assert Attempt.objects.get().outcome == "permanent"
+
+
+def resent_from_unknown():
+    row = begun()
+    Notification.objects.update(status="unknown", leased_until=None)
+    NotificationFactory(resend_of_id=row.id)
+    return row
+
+
+def test_what_an_operator_has_resent_is_not_tried_again_after_a_late_answer():
+    row = resent_from_unknown()
+    settle(row, Temporary("smtp_451", "later"))
+    assert (reload(row).status, reload(row).failure_kind) == ("failed", "temporary")
+
+
+def test_what_an_operator_has_resent_is_not_resent_by_the_policy_after_a_late_answer():
+    row = resent_from_unknown()
+    settle(row, Ambiguous("timed_out"))
+    assert (reload(row).status, reload(row).review_at) == ("unknown", None)
+
+
 # -- give back ----------------------------------------------------------------------------------------
 
 

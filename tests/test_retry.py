@@ -29,6 +29,11 @@ def test_retry_after_is_a_floor_and_may_exceed_an_hour():
     assert backoff(3, 0.9, retry_after=1) == pytest.approx(108)
 
 
+@pytest.mark.parametrize("asked", [10.0**12, float("inf")])
+def test_a_provider_cannot_park_a_message_for_years(asked):
+    assert backoff(1, 0.0, retry_after=asked) == 24 * 3600
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "outcome"),
     [

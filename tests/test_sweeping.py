@@ -1,9 +1,10 @@
 """The sweep puts right what no living worker will."""
 
+import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -130,6 +131,21 @@ def test_without_any_wake_up_the_sweep_delivers(wait_until):
     wait_until(lambda: Notification.objects.get(id=notification.id).status == "sent")
     assert Attempt.objects.get().outcome == "accepted"
     assert Heartbeat.objects.get().queues == "normal"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_drain_that_the_sweep_starts_outlives_the_sweep(monkeypatch, wait_until):
+    """A daemon would die with the process, between the provider's answer and its being stored."""
+    daemons = []
+    monkeypatch.setattr(
+        sweeping, "_drain_overdue", lambda lane: daemons.append(threading.current_thread().daemon)
+    )
+    NotificationFactory(lane="sandbox")
+    sweeper = SweepThread(["normal"])
+    monkeypatch.setattr(sweeper, "run", lambda: (sweeper.sweep_once(), connection.close()))
+    sweeper.start()
+    sweeper.join()
+    wait_until(lambda: daemons == [False])
 
 
 @pytest.mark.django_db(transaction=True)

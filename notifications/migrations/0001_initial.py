@@ -310,6 +310,16 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="notification",
             index=models.Index(
+                condition=models.Q(
+                    ("lapses__gt", 0), ("leased_until", None), ("status", "pending")
+                ),
+                fields=["flow", "due_at"],
+                name="notification_suspect",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="notification",
+            index=models.Index(
                 condition=models.Q(("leased_until__isnull", False)),
                 fields=["leased_until"],
                 name="notification_lease",
