@@ -87,7 +87,7 @@ def _sent(notification: Notification, now: datetime) -> str:
     sent = f"Sent: {_provider(notification)} accepted it {ago(notification.sent_at, now)}"
     if notification.provider == "sandbox":
         return f"{sent}. The sandbox only simulates: nothing has left the machine."
-    return f"{sent}. Whether it arrived is known once the provider sends a receipt."
+    return f"{sent}. Whether it arrived is not known: receipts are not read yet."
 
 
 def _delivered(notification: Notification, now: datetime) -> str:
@@ -132,8 +132,8 @@ def _unknown(notification: Notification, last: Attempt | None, now: datetime, re
     when = ahead(notification.review_at, now)
     in_time = notification.expires_at is None or notification.expires_at > notification.review_at
     if resends_from_unknown(notification.priority) and not notification.resends and in_time:
-        return f"{why} Unless a receipt settles it, it is sent once more {when}; the person may then get it twice."
-    return f"{why} Unless a receipt settles it, it is left to an operator {when}."
+        return f"{why} Unless a late answer settles it, it is sent once more {when}; the person may then get it twice."
+    return f"{why} Unless a late answer settles it, it is left to an operator {when}."
 
 
 def _before_or_after(last: Attempt | None) -> str:

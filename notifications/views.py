@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.core.exceptions import DisallowedHost
 from django.db import DatabaseError, InterfaceError, connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -83,6 +84,9 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if isinstance(exception, DisallowedHost):
+        detail = "This host name is not among the service's ALLOWED_HOSTS."
+        return plain_problem(request, 400, "unknown_host", detail)
     return plain_problem(request, 400, "bad_request", "This request cannot be understood.")
 
 

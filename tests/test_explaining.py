@@ -88,7 +88,7 @@ def test_a_sending_one_tells_who_has_it_and_for_how_long() -> None:
     [
         (
             {"status": "sent", "sent_at": NOW - HOUR},
-            "Sent: smtp accepted it 1 h ago. Whether it arrived is known once the provider sends a receipt.",
+            "Sent: smtp accepted it 1 h ago. Whether it arrived is not known: receipts are not read yet.",
         ),
         (
             {"status": "sent", "provider": "sandbox", "sent_at": NOW},

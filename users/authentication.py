@@ -123,4 +123,7 @@ class HasScope(BasePermission):
         if needed is None:
             # An unknown method: DRF answers 405 after this.
             return getattr(view, "action", None) is None
+        self.message = (
+            f"This API key lacks the scope '{Scope(needed).value}', which the call needs."
+        )
         return Scope(needed).value in caller.scopes

@@ -107,7 +107,7 @@ def _sandbox() -> str:
         return ""
     return (
         f"The sandbox carries {' and '.join(channels)}: it only simulates, and nothing of it leaves "
-        "this machine, also with a live key. Set up a provider to really send (README, “Configuration”)."
+        "this machine, also with a live key. Set up a provider to really send (README, “Send for real”)."
     )
 
 

@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 
 from notifications.api.serializers import CHANNEL_SPELLINGS
 from notifications.models import Channel, NotificationQuerySet, Status
-from users.api.fields import TextField, UserIdField, ZonedDateTimeField
+from users.api.fields import ChoiceField, TextField, UserIdField, ZonedDateTimeField
 from users.models import Recipient
 
 #: Read by the pagination.
@@ -20,9 +20,12 @@ _PAGING = {"limit", "cursor"}
 class NotificationFilters(serializers.Serializer[Any]):
     """All given ones must hold."""
 
-    status = serializers.ChoiceField(Status.choices, required=False)
-    channel = serializers.ChoiceField(Channel.choices, required=False)
+    status = ChoiceField(Status.choices, required=False)
+    channel = ChoiceField(Channel.choices, required=False)
     user_id = UserIdField(required=False)
+    live = serializers.BooleanField(
+        required=False, help_text="false: what test keys sent to the sandbox."
+    )
     reference = TextField(required=False, max_length=255)
     category = TextField(required=False, max_length=100)
     created_after = ZonedDateTimeField(required=False)
@@ -34,7 +37,7 @@ def filtered(
 ) -> NotificationQuerySet:
     """Those that match the query parameters. Raises ValidationError, naming the parameter."""
     given = _checked(parameters)
-    for field in ("status", "channel", "reference", "category"):
+    for field in ("status", "channel", "live", "reference", "category"):
         if field in given:
             notifications = notifications.filter(**{field: given[field]})
     if "user_id" in given:

@@ -21,6 +21,8 @@ from rest_framework.exceptions import APIException, ParseError, ValidationError
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
+#: Digits that an integer may have; Python itself stops at 4,300.
+LONGEST_NUMBER = 1000
 #: Levels of nesting that a body may have.
 DEEPEST = 20
 
@@ -63,6 +65,7 @@ def parse_json(body: bytes) -> Any:
             body.decode(),
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=_short,
             object_pairs_hook=_without_duplicates,
         )
     except UnicodeDecodeError as error:
@@ -86,6 +89,12 @@ def _finite(literal: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{literal[:20]} is too large")
     return number
+
+
+def _short(literal: str) -> int:
+    if len(literal) > LONGEST_NUMBER:
+        raise ValueError(f"a number has more than {LONGEST_NUMBER:,} digits")
+    return int(literal)
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,14 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from notifications.models import Channel, FailureKind, Notification, Priority, Status
-from users.api.fields import StrictSerializer, TextField, UserIdField, ZonedDateTimeField
+from users.api.fields import (
+    ChoiceField,
+    StrictSerializer,
+    TextField,
+    UserIdField,
+    ZonedDateTimeField,
+    refuse_unreachable,
+)
 
 LONGEST_MESSAGE = 256 * 1024  # bytes
 LONGEST_SMS = 1600  # characters; what Twilio takes
@@ -44,13 +51,13 @@ class NotificationInput(StrictSerializer):
         help_text="E-mail: an address. SMS: a phone number or a user_id. In-app: a user_id. "
         "Beside `user_id`: send to this address, in that user's history.",
     )
-    channel = serializers.ChoiceField(Channel.choices)
+    channel = ChoiceField(Channel.choices)
     title = TextField(
         required=False,
         allow_blank=True,
         line=True,
         most_bytes=LONGEST_TITLE,
-        help_text="The e-mail's subject, or the in-app headline.",
+        help_text="The e-mail's subject, or the in-app headline. An SMS is its message alone.",
     )
     message = TextField(
         most_bytes=LONGEST_MESSAGE, help_text="Plain text. SMS: at most 1,600 characters."
@@ -68,7 +75,7 @@ class NotificationInput(StrictSerializer):
         most_bytes=2048,
         help_text="In-app only: where a click leads, http or https.",
     )
-    priority = serializers.ChoiceField(Priority.choices, required=False, default="normal")
+    priority = ChoiceField(Priority.choices, required=False, default="normal")
     category = TextField(required=False, allow_blank=True, line=True, max_length=100)
     reference = TextField(
         required=False,
@@ -80,7 +87,9 @@ class NotificationInput(StrictSerializer):
     metadata = serializers.DictField(
         required=False, help_text="Anything of yours, up to 16 KB. Never sent to the person."
     )
-    scheduled_for = ZonedDateTimeField(required=False, help_text="Not before this time.")
+    scheduled_for = ZonedDateTimeField(
+        required=False, help_text="Not before this time; at most a year ahead."
+    )
     expires_at = ZonedDateTimeField(
         required=False,
         help_text="Not after this time. Default: high 1 h, else e-mail 72 h, SMS 12 h, in-app never.",
@@ -88,6 +97,9 @@ class NotificationInput(StrictSerializer):
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         return super().to_internal_value(_in_our_words(data))
+
+    def validate_user_id(self, user_id: str) -> str:
+        return refuse_unreachable(user_id)
 
     def validate_message(self, message: str) -> str:
         if not message.strip():
@@ -172,6 +184,8 @@ def _problems_between_fields(attrs: dict[str, Any]) -> dict[str, list[ErrorDetai
         add("html", "not_for_channel", "Only an e-mail has an HTML part.")
     if attrs.get("url") and channel != Channel.IN_APP:
         add("url", "not_for_channel", "Only an in-app message has a url.")
+    if channel == Channel.IN_APP and "/" in attrs.get("recipient", ""):
+        add("recipient", "unreachable", "In-app, this is a user_id, which has no slash.")
     now = timezone.now()
     start = max(now, attrs.get("scheduled_for", now))
     if attrs.get("expires_at", datetime.max.replace(tzinfo=UTC)) <= start:
@@ -182,7 +196,7 @@ def _problems_between_fields(attrs: dict[str, Any]) -> dict[str, list[ErrorDetai
 class StatusChange(StrictSerializer):
     """`cancelled` stops a pending one; `read` and `unread` set and clear `read_at`."""
 
-    status = serializers.ChoiceField(["cancelled", "read", "unread"])
+    status = ChoiceField(["cancelled", "read", "unread"])
 
 
 class FailureOutput(serializers.Serializer[Any]):

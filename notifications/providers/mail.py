@@ -40,13 +40,18 @@ def compose(message: Message) -> EmailMultiAlternatives:
         to=[message.to],
         reply_to=[message.reply_to] if message.reply_to and address_of(message.reply_to) else None,
         headers={
-            "Message-ID": f"<{message.notification_id}@{address_of(sender).rpartition('@')[2]}>",
+            # The service's domain, not the sender's: a project's From may change between two attempts.
+            "Message-ID": f"<{message.notification_id}@{_service_domain()}>",
             "X-Notification-Id": str(message.notification_id),
         },
     )
     if message.html:
         email.attach_alternative(message.html, "text/html")
     return email
+
+
+def _service_domain() -> str:
+    return address_of(settings.DEFAULT_FROM_EMAIL).rpartition("@")[2]
 
 
 def as_bytes(email: EmailMultiAlternatives, boundary: str) -> bytes:

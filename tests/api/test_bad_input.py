@@ -18,6 +18,7 @@ from notifications.api.serializers import ALIASES, NotificationInput
 from notifyproj.wsgi import application
 from tests.api.problems import NOTHING, problem_of, refused, rows
 from users.api.serializers import UserInput
+from users.models import Project
 
 pytestmark = pytest.mark.django_db
 
@@ -661,3 +662,35 @@ def test_whatever_is_asked_for_is_never_our_fault(
             QUERY_STRING="user_id=" + query.encode(errors="surrogatepass").decode("latin-1"),
         )
         assert response.status_code < 500
+
+
+# --- Said clearly ---------------------------------------------------------------------------------------
+
+
+def test_a_wrong_choice_is_told_what_it_could_have_been(client_of_alice: APIClient) -> None:
+    body = {"user_id": 1, "channel": "fax", "message": "Hello"}
+    [error] = client_of_alice.post("/notifications", body, format="json").json()["errors"]
+    assert "email, sms, in_app" in error["detail"]
+
+
+@pytest.mark.parametrize("user_id", ["a/b", ".", ".."])
+def test_a_user_id_that_no_path_reaches_is_refused(
+    client_of_alice: APIClient, user_id: str
+) -> None:
+    for path, body in (
+        ("/users", {"user_id": user_id}),
+        ("/notifications", {"user_id": user_id, "channel": "in_app", "message": "Hello"}),
+    ):
+        answer = client_of_alice.post(path, body, format="json")
+        assert answer.status_code == 400, path
+        assert answer.json()["errors"][0]["field"] == "user_id"
+
+
+def test_a_missing_scope_is_named(alice: Project, make_client: Callable[..., APIClient]) -> None:
+    answer = make_client(alice, scopes=["read"]).post("/notifications", {}, format="json")
+    assert "'send'" in answer.json()["detail"]
+
+
+def test_a_host_that_is_not_ours_is_told_so(client_of_alice: APIClient, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["notify.example.com"]
+    assert client_of_alice.get("/notifications").json()["code"] == "unknown_host"

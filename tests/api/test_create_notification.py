@@ -299,15 +299,20 @@ def test_a_user_without_an_address_is_refused_and_told_how_to_add_one(
 ) -> None:
     body = {"user_id": "ann", "channel": channel, "message": "Hello"}
     document = refused(client_of_alice.post(URL, body, format="json"), 400, "user_id", "no_address")
-    assert f'PATCH /api/v1/users/ann {{"{field}": "..."}}' in document["detail"]
+    assert f'PUT /api/v1/users/ann {{"{field}": "..."}}' in document["detail"]
     assert rows() == NOTHING
 
 
 @pytest.mark.usefixtures("_with_vendors")
 def test_what_the_refusal_says_works(client_of_alice: APIClient) -> None:
     """Also for a user whom only an in-app message has made."""
+    body = {"user_id": "bob", "channel": "email", "message": "Hello"}
+    client_of_alice.post(URL, body, format="json")
+    made = client_of_alice.put("/api/v1/users/bob", {"email": "bob@example.com"}, format="json")
+    assert made.status_code == 201
     send(client_of_alice, user_id="ann", channel="in_app")
-    send(client_of_alice, expect=400, user_id="ann", channel="email")
+    answer = client_of_alice.post(URL, body | {"user_id": "ann"}, format="json")
+    assert "PATCH /api/v1/users/ann" in answer.json()["detail"]
     patched = client_of_alice.patch(
         "/api/v1/users/ann", {"email": "ann@example.com"}, format="json"
     )

@@ -62,7 +62,10 @@ class TestMailgun(MailgunContract):
         with FakeMailgun() as server:
             yield server
 
-    def test_the_form_has_all_of_the_message(self, provider: Provider, vendor: FakeMailgun) -> None:
+    def test_the_form_has_all_of_the_message(
+        self, provider: Provider, vendor: FakeMailgun, settings: Any
+    ) -> None:
+        settings.DEFAULT_FROM_EMAIL = "notifications@example.com"
         notification_id = UUID("01890000-0000-7000-8000-000000000001")
         self.send(
             provider,

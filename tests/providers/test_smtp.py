@@ -192,12 +192,14 @@ class TestSmtp(SmtpContract):
         assert vendor.accepted[0].sender == "notifications@example.com"
 
     def test_every_attempt_has_the_same_message_id(
-        self, provider: Provider, vendor: FakeSmtp
+        self, provider: Provider, vendor: FakeSmtp, settings: Any
     ) -> None:
+        """Also when the project's From has changed meanwhile."""
+        settings.DEFAULT_FROM_EMAIL = "Example <notifications@example.com>"
         notification_id = UUID("01890000-0000-7000-8000-000000000001")
         vendor.next("DOT", "451 4.3.0 Not now")
         with pytest.raises(Temporary):
-            self.send(provider, notification_id=notification_id, from_email="shop@example.com")
+            self.send(provider, notification_id=notification_id, from_email="shop@shop.test")
         sent = self.send(provider, notification_id=notification_id, from_email="shop@example.com")
         mail = vendor.accepted[0].parsed
         assert mail["Message-ID"] == sent.provider_message_id == f"<{notification_id}@example.com>"

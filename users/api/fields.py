@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
@@ -52,6 +52,24 @@ class UserIdField(serializers.Field[str, Any, str, str]):
         return value
 
 
+def refuse_unreachable(user_id: str) -> str:
+    """Raises ValidationError for an id that no path could reach: /users/{user_id} would be another path."""
+    if "/" in user_id or user_id in {".", ".."}:
+        message = "A user_id must not contain a slash, nor be '.' or '..': it stands in paths."
+        raise ValidationError(message, code="unreachable")
+    return user_id
+
+
+class ChoiceField(serializers.ChoiceField):
+    """Says what it could have been."""
+
+    def fail(self, key: str, **kwargs: Any) -> NoReturn:
+        if key == "invalid_choice":
+            choices = ", ".join(str(choice) for choice in self.choices)
+            raise ValidationError(f"This must be one of: {choices}.", code=key)
+        super().fail(key, **kwargs)
+
+
 @extend_schema_field(OpenApiTypes.DATETIME)
 class ZonedDateTimeField(serializers.Field[datetime, Any, str, datetime]):
     """RFC 3339 with a zone: a time without one means something else on every machine."""
@@ -63,7 +81,8 @@ class ZonedDateTimeField(serializers.Field[datetime, Any, str, datetime]):
             moment = None
         if moment is None:
             raise ValidationError(
-                "Give a time as in RFC 3339, like 2030-01-31T09:00:00Z.", code="invalid"
+                "Give a time as in RFC 3339: YYYY-MM-DDThh:mm:ssZ, or with an offset for Z.",
+                code="invalid",
             )
         if moment.tzinfo is None:
             raise ValidationError(

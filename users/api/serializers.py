@@ -8,7 +8,7 @@ from zoneinfo import available_timezones
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from users.api.fields import StrictSerializer, TextField, UserIdField
+from users.api.fields import StrictSerializer, TextField, UserIdField, refuse_unreachable
 from users.models import Recipient
 
 
@@ -53,6 +53,9 @@ class UserChange(StrictSerializer):
 
 class UserInput(UserChange):
     user_id = UserIdField(required=False, help_text="Your own id; without it you get one of ours.")
+
+    def validate_user_id(self, user_id: str) -> str:
+        return refuse_unreachable(user_id)
 
 
 class UserOutput(serializers.Serializer[Any]):

@@ -53,7 +53,7 @@ class Command(BaseCommand):
         if User.objects.exists() or Project.objects.exists():
             self.stderr.write(
                 "There is an operator already. Lost the password or a key? "
-                "manage.py changepassword, manage.py create_api_key"
+                ".venv/bin/python manage.py changepassword admin, .venv/bin/python manage.py create_api_key"
             )
             return
         with transaction.atomic():
