@@ -12,10 +12,17 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from notifications.models import Notification
-from tests.factories import ApiKeyFactory, NotificationFactory, RecipientFactory, UserFactory
+from tests.factories import (
+    ApiKeyFactory,
+    NotificationFactory,
+    ProjectFactory,
+    RecipientFactory,
+    UserFactory,
+)
+from users.models import ApiKey
 
 PROGRAMS = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
 MISSING = [name for name, path in PROGRAMS.items() if path is None]
@@ -151,3 +158,15 @@ def test_the_html_that_a_caller_sent_runs_nothing_and_loads_nothing(
     assert browser.driver.execute_script("return document.images[0].naturalWidth") == 0
     browser.driver.switch_to.default_content()
     assert browser.driver.execute_script("return window.owned") is None
+
+
+def test_reloading_the_page_that_shows_a_new_key_makes_no_second_one(browser: Browser) -> None:
+    project = ProjectFactory(name="Shop")
+    sign_in(browser)
+    browser.open("/admin/users/apikey/add/")
+    Select(browser.driver.find_element(By.NAME, "project")).select_by_value(str(project.pk))
+    browser.type("input[name=name]", "backend" + Keys.ENTER)
+    assert browser.find("#key").get_attribute("value").startswith("ntf_live_")
+    browser.driver.refresh()
+    browser.find("#result_list", "backend")
+    assert ApiKey.objects.count() == 1

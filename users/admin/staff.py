@@ -53,6 +53,12 @@ class UserAdmin(_UserAdmin, NeverDeleted):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return () if _is_superuser(request) else ("is_superuser",)
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Whoever is added here is to sign in here."""
+        if not change:
+            obj.is_staff = True
+        super().save_model(request, obj, form, change)
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """An administrator could otherwise set a superuser's password, and be one."""
         out_of_reach = obj is not None and obj.is_superuser and not _is_superuser(request)
