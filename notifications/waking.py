@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -30,10 +31,18 @@ def wake(lane: str) -> None:
     _waker.mark(lane)
 
 
+def publish(lane: str) -> None:
+    """Send the lane's wake-up to the broker. Raises what the broker's client raises."""
+    from notifyproj.celery import app
+
+    app.send_task(DRAIN_TASK, args=(lane,), queue=queue_of(lane))
+
+
 class Waker:
     """Publishes the marked lanes from a daemon thread, which starts with the first mark (and after a fork)."""
 
-    def __init__(self) -> None:
+    def __init__(self, publish: Callable[[str], None] = publish) -> None:
+        self._publish = publish
         self._condition = threading.Condition()
         self._marked: set[str] = set()
         self._pid = 0
@@ -62,19 +71,12 @@ class Waker:
             lanes, self._marked = self._marked, set()
         try:
             for lane in lanes:
-                publish(lane)
+                self._publish(lane)
         except Exception as error:
             # Not marked again: the sweep finds what is due. One line a second is enough to tell.
             log.warning("wake_failed", lanes=sorted(lanes), error=type(error).__name__)
             return BROKER_AWAY_PAUSE
         return SHORTEST_PAUSE
-
-
-def publish(lane: str) -> None:
-    """Send the lane's wake-up to the broker. Raises what the broker's client raises."""
-    from notifyproj.celery import app
-
-    app.send_task(DRAIN_TASK, args=(lane,), queue=queue_of(lane))
 
 
 _waker = Waker()

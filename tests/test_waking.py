@@ -13,15 +13,9 @@ from notifications import waking
 from notifications.waking import Waker
 
 
-@pytest.fixture
-def published(monkeypatch):
-    lanes = []
-    monkeypatch.setattr(waking, "publish", lanes.append)
-    return lanes
-
-
-def test_a_burst_is_published_a_few_times_only(published, wait_until):
-    waker = Waker()
+def test_a_burst_is_published_a_few_times_only(wait_until):
+    published = []
+    waker = Waker(published.append)
     for _ in range(1000):
         waker.mark("email.high")
     wait_until(lambda: published)
@@ -29,7 +23,7 @@ def test_a_burst_is_published_a_few_times_only(published, wait_until):
     assert 1 <= len(published) <= 10
 
 
-def test_a_lane_marked_while_publishing_is_published_again(monkeypatch, wait_until):
+def test_a_lane_marked_while_publishing_is_published_again(wait_until):
     published, publishing, go_on = [], threading.Event(), threading.Event()
 
     def slow_publish(lane):
@@ -37,8 +31,7 @@ def test_a_lane_marked_while_publishing_is_published_again(monkeypatch, wait_unt
         publishing.set()
         go_on.wait(5)
 
-    monkeypatch.setattr(waking, "publish", slow_publish)
-    waker = Waker()
+    waker = Waker(slow_publish)
     waker.mark("email.high")
     publishing.wait(5)
     waker.mark("email.high")
@@ -46,7 +39,7 @@ def test_a_lane_marked_while_publishing_is_published_again(monkeypatch, wait_unt
     wait_until(lambda: published == ["email.high", "email.high"])
 
 
-def test_a_frozen_broker_holds_up_nobody(monkeypatch):
+def test_a_frozen_broker_holds_up_nobody():
     """It takes the connection and never answers."""
     from notifyproj.celery import app
 
@@ -57,8 +50,7 @@ def test_a_frozen_broker_holds_up_nobody(monkeypatch):
             with contextlib.suppress(Exception):  # when the test ends before the time-out
                 app.connection_for_write(broker).connect()
 
-        monkeypatch.setattr(waking, "publish", publish)
-        waker = Waker()
+        waker = Waker(publish)
         started = time.monotonic()
         for _ in range(100):
             waker.mark("email.high")
@@ -72,9 +64,8 @@ def test_a_broker_that_refuses_is_tried_again_with_the_next_mark(monkeypatch, wa
         tried.append(lane)
         raise ConnectionError
 
-    monkeypatch.setattr(waking, "publish", refuse)
     monkeypatch.setattr(waking, "BROKER_AWAY_PAUSE", 0.01)
-    waker = Waker()
+    waker = Waker(refuse)
     waker.mark("email.high")
     wait_until(lambda: len(tried) == 1)
     waker.mark("sms.low")
