@@ -10,7 +10,7 @@ import hashlib
 import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -280,13 +280,9 @@ def _parameters(notification: Notification, expires_at: datetime | None) -> dict
         "metadata": json.dumps(notification.metadata),
         "scheduled_for": notification.scheduled_for,
         "expires_at": expires_at,
-        "lifetime": lifetime_of(notification),
+        "lifetime": lifetime(notification.channel, notification.priority),
         "resend_of": notification.resend_of_id,
     }
-
-
-def lifetime_of(notification: Notification) -> timedelta | None:
-    return lifetime(notification.channel, notification.priority)
 
 
 def flow_of(project_id: int, lane: str) -> int:

@@ -77,7 +77,7 @@ UPDATE notifications_notification n SET status = 'expired' FROM late WHERE n.id 
 # once already, is held for an operator (review_at NULL).
 REVIEW_UNKNOWN = """
 WITH reviewed AS (
-    SELECT id, (priority <> 'low' AND resends = 0 AND (expires_at IS NULL OR expires_at > now())) AS again
+    SELECT id, (priority = ANY(%(resent)s) AND resends = 0 AND (expires_at IS NULL OR expires_at > now())) AS again
     FROM notifications_notification
     WHERE review_at <= now() AND status = 'unknown'
     LIMIT %(chunk)s FOR UPDATE SKIP LOCKED
@@ -118,11 +118,14 @@ class Swept:
 def sweep() -> Swept:
     """Put right what no living worker will. Does nothing while another sweep is at it."""
     from notifications import providers
+    from notifications.models import Priority
+    from notifications.retry import resends_from_unknown
 
     parameters = {
         "chunk": CHUNK,
         "lapses": LAPSES_ALONE,
         "repeatable": list(providers.repeatable_names()),
+        "resent": [priority for priority in Priority.values if resends_from_unknown(priority)],
         "review_after": settings.UNKNOWN_REVIEW_AFTER,
     }
     with transaction.atomic(), connection.cursor() as cursor:
