@@ -18,7 +18,7 @@ from typing import Any, Self
 import psycopg
 
 from drills import clients, evidence, vendor
-from drills.judge import Verdict, judge
+from drills.judge import Answer, Verdict, judge
 from drills.processes import BIN, ROOT, STOPS_WITHIN, Process, Supervisor
 from drills.servers import Postgres, Valkey, wait_until
 from drills.vendor import Behaviour
@@ -295,7 +295,7 @@ class Stack:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = self.servers.postgres.connect(self.database)
-                cursor = self._connection.execute(statement, parameters)
+                cursor = self._connection.execute(statement, parameters or None)
                 return cursor.fetchall() if cursor.description else []
             except psycopg.OperationalError:
                 if self._connection is not None:
@@ -343,7 +343,7 @@ class Stack:
             )
 
     @property
-    def answers(self) -> list[evidence.Answer]:
+    def answers(self) -> list[Answer]:
         return evidence.answers(self.folder)
 
     @property
