@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from bench import stack
+from bench.figures import Figures
 from notifications import intake
 from notifications.models import SANDBOX_LANE, Flow, Notification
 from notifications.providers.sandbox import Sandbox
@@ -34,19 +35,18 @@ FROM generate_series(1, %s)
 """
 
 
-def run(rows: int) -> None:
+def run(rows: int) -> Figures:
     noop = _celery_noop_rate()
-    print(f"Celery, prefork of 2, tasks that do nothing: {noop:,.0f}/s")
     at_once = _deliver(rows, delay=0.0)
-    print(
-        f"deliver, provider answers at once:           {at_once:,.0f}/s  = {at_once / noop:.2f} x"
-    )
     slots = Sandbox.max_in_flight * WORKERS
     slow = _deliver(min(rows, slots * 80), delay=0.1)
-    print(
-        f"deliver, provider takes 100 ms:              {slow:,.0f}/s  = {slow / (slots / 0.1):.2f} "
-        f"of {slots} slots / 100 ms"
-    )
+    return {
+        "Celery's no-op tasks, prefork of 2, /s": noop,
+        "deliver, 0 ms, /s": at_once,
+        "deliver, 0 ms, of Celery's no-op rate": at_once / noop,
+        "deliver, 100 ms, /s": slow,
+        "deliver, 100 ms, of slots / latency": slow / (slots / 0.1),
+    }
 
 
 def _celery_noop_rate() -> float:
