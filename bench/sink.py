@@ -10,7 +10,7 @@ import sys
 
 _END = b"\r\n.\r\n"
 _ANSWERS = {
-    b"EHLO": b"250-sink.test\r\n250 8BITMIME\r\n",
+    b"EHLO": b"250-sink.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
     b"HELO": b"250 sink.test\r\n",
     b"DATA": b"354 Go ahead\r\n",
     b"QUIT": b"221 Bye\r\n",
@@ -19,7 +19,7 @@ _counted = {"mails": 0, "bytes": 0}
 
 
 class Session(asyncio.Protocol):
-    """One connection. smtplib waits for each answer, so a read holds one command or a piece of one message."""
+    """One connection. Commands may come several at once (RFC 2920); after DATA the client waits for the answer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.WriteTransport = transport  # type: ignore[assignment]
@@ -29,16 +29,16 @@ class Session(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.message is not None:
             self._take(data)
-            return
-        command = data[:4].upper()
+        else:
+            self.transport.write(b"".join(map(self._answer, data.splitlines())))
+
+    def _answer(self, line: bytes) -> bytes:
+        command = line[:4].upper()
         if command == b"DATA":
             self.message = bytearray()
-        answer = _ANSWERS.get(command, b"250 OK\r\n")
         if command == b"XCOU":
-            answer = f"250 {_counted['mails']} {_counted['bytes']}\r\n".encode()
-        self.transport.write(answer)
-        if command == b"QUIT":
-            self.transport.close()
+            return f"250 {_counted['mails']} {_counted['bytes']}\r\n".encode()
+        return _ANSWERS.get(command, b"250 OK\r\n")
 
     def _take(self, data: bytes) -> None:
         assert self.message is not None

@@ -51,9 +51,9 @@ class SmtpContract(VendorContract):
 
 
 class TestSmtp(SmtpContract):
-    @pytest.fixture
-    def vendor(self) -> Iterator[FakeSmtp]:
-        with FakeSmtp() as server:
+    @pytest.fixture(params=[False, True], ids=["one-by-one", "pipelining"])
+    def vendor(self, request: Any) -> Iterator[FakeSmtp]:
+        with FakeSmtp(pipelining=request.param) as server:
             yield server
 
     # --- the answers, by where they fall
