@@ -22,8 +22,11 @@ def explain(
     *,
     paused: bool = False,
     resent: bool = False,
+    policy: str = "",
 ) -> str:
-    """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place."""
+    """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
+    `policy` its project's for `unknown` ones (users.models.UnknownPolicy).
+    """
     if notification.erased_at:
         return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."
     match notification.status:
@@ -42,7 +45,7 @@ def explain(
         case Status.EXPIRED:
             return _expired(notification, last)
         case _:
-            return _unknown(notification, last, now, resent)
+            return _unknown(notification, last, now, resent, policy)
 
 
 def _pending(notification: Notification, last: Attempt | None, now: datetime, paused: bool) -> str:
@@ -122,7 +125,9 @@ def _expired(notification: Notification, last: Attempt | None) -> str:
     return f"Expired: it was worth sending until {until}; {tried}. Nothing more happens by itself."
 
 
-def _unknown(notification: Notification, last: Attempt | None, now: datetime, resent: bool) -> str:
+def _unknown(
+    notification: Notification, last: Attempt | None, now: datetime, resent: bool, policy: str
+) -> str:
     provider = _provider(notification)
     why = f"Unknown: {provider} may or may not have accepted it ({_said(last)})."
     if notification.review_at is None and resent:
@@ -131,7 +136,8 @@ def _unknown(notification: Notification, last: Attempt | None, now: datetime, re
         return f"{why} It is held for an operator: resend it, or leave it."
     when = ahead(notification.review_at, now)
     in_time = notification.expires_at is None or notification.expires_at > notification.review_at
-    if resends_from_unknown(notification.priority) and not notification.resends and in_time:
+    again = resends_from_unknown(notification.priority, policy) and not notification.resends
+    if again and in_time:
         return f"{why} Unless a late answer settles it, it is sent once more {when}; the person may then get it twice."
     return f"{why} Unless a late answer settles it, it is left to an operator {when}."
 

@@ -1040,6 +1040,24 @@ def test_an_administrator_makes_a_project(administrator: Client) -> None:
     assert Project.objects.get().name == "Clinic"
 
 
+def test_a_projects_policy_for_unknown_ones_is_chosen_on_its_page_and_the_choice_is_logged(
+    administrator: Client, alice: Project
+) -> None:
+    page_of_alice = f"/admin/users/project/{alice.pk}/change/"
+    assert "By priority: high and normal are sent once more" in page(administrator, page_of_alice)
+    administrator.post(page_of_alice, {"name": alice.name, "unknown_policy": "hold"})
+    assert Project.objects.get().unknown_policy == "hold"
+    assert LogEntry.objects.get().user.username == "an administrator"
+
+
+def test_an_older_release_goes_on_making_projects(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO users_project (name, from_email, from_name, reply_to) VALUES ('Old', '', '', '')"
+        )
+    assert Project.objects.get().unknown_policy == ""
+
+
 def test_the_page_addresses_that_templates_name_exist() -> None:
     assert reverse("admin:notifications_notification_act", args=["cancel"]) == f"{LIST}act/cancel/"
 

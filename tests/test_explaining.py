@@ -137,6 +137,10 @@ def test_an_unknown_one_tells_what_the_policy_will_do() -> None:
     ):
         unknown = notification(**{"status": "unknown", "review_at": review_at} | fields)
         assert said(unknown, attempt("ambiguous", "timed out")).endswith(words)
+    unknown = notification(status="unknown", review_at=review_at)
+    assert "left to an operator" in said(unknown, policy="hold")
+    bulk = notification(status="unknown", review_at=review_at, priority="low")
+    assert "sent once more" in said(bulk, policy="resend")
     held = notification(status="unknown")
     assert said(held, attempt("ambiguous")).endswith(
         "held for an operator: resend it, or leave it."

@@ -162,6 +162,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
                 timezone.now(),
                 paused=notification.flow.paused,
                 resent=hasattr(notification, "resent_as"),
+                policy=notification.project.unknown_policy,
             ),
             "finished": notification.status in Notification.FINISHED,
             "preview": preview(notification),
