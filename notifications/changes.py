@@ -1,4 +1,4 @@
-"""What people change about a stored notification: cancel, retry now, read, resend, forget.
+"""What people change about a stored notification: cancel, retry now, read, resend, settle an unknown one, forget.
 
 Each is one conditional UPDATE, so that it cannot collide with a worker: whoever comes second changes nothing and is
 told what is allowed. API, admin and commands all call these.
@@ -7,6 +7,7 @@ told what is allowed. API, admin and commands all call these.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -14,7 +15,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from notifications.intake import Accepted, Submission, submit
-from notifications.models import Attempt, Notification, Status
+from notifications.models import GIVEN_UP, Attempt, FailureKind, Notification, Status
 from notifications.waking import wake
 from users.models import Recipient
 from users.refusals import Conflict
@@ -66,37 +67,75 @@ def _set_read(notification_id: UUID, moment: Coalesce | None) -> None:
         )
 
 
-def resend(notification: Notification) -> Accepted:
+def settle_as_arrived(notification_id: UUID) -> None:
+    """An operator's word that an `unknown` one arrived: it is `sent`. Raises Conflict where it is not unknown."""
+    _settle_by_hand(notification_id, status=Status.SENT, sent_at=Now())
+
+
+def give_up(notification_id: UUID) -> None:
+    """An operator's word that an `unknown` one is not to be sent again. Raises Conflict where it is not unknown."""
+    _settle_by_hand(
+        notification_id,
+        status=Status.FAILED,
+        # Neither did a provider refuse it nor its attempts run out: it is our side that does not know.
+        failure_kind=FailureKind.TECHNICAL,
+        failure_code=GIVEN_UP,
+        failure_detail="An operator gave it up. Whether it was accepted is not known.",
+    )
+
+
+def _settle_by_hand(notification_id: UUID, **ending: Any) -> None:
+    """The row says so; the attempt stays without an outcome, until perhaps the provider's answer arrives late."""
+    unknown = Notification.objects.filter(id=notification_id, status=Status.UNKNOWN)
+    if unknown.update(review_at=None, settled_by_hand=True, **ending):
+        return
+    status = Notification.objects.values_list("status", flat=True).get(id=notification_id)
+    raise _no_longer_unknown(status)
+
+
+def _no_longer_unknown(status: str) -> Conflict:
+    return Conflict(
+        "not_unknown",
+        f"This notification is {status} now, no longer unknown. Look at it again.",
+        "status",
+    )
+
+
+def resend(seen: Notification) -> Accepted:
     """Send it again, as a new notification that names this one in `resend_of`.
 
     Each notification is resent once: pressing twice sends once, and the next resend starts from the newest.
+    `seen` is the notification as the operator saw it: what was unknown then and is settled by now is not resent.
     Raises Conflict, or Refused where the recipient has no address any more.
     """
     try:
         with transaction.atomic():
-            return submit(_again(_resendable(notification.id)))
+            return submit(_again(_resendable(seen)))
     except IntegrityError as error:
         if "resend_of" not in str(error):
             raise
-        newer = Notification.objects.only("id").get(resend_of=notification)
+        newer = Notification.objects.only("id").get(resend_of=seen)
         raise Conflict(
             "already_resent", f"This was resent already, as {newer.id}. Resend that one."
         ) from error
 
 
-def _resendable(notification_id: UUID) -> Notification:
-    """The notification as it is now, locked. What was `unknown` is now in the operator's hands: the policy must
-    not send a third copy. Raises Conflict.
+def _resendable(seen: Notification) -> Notification:
+    """The notification as it is now, locked. What is `unknown` is now in the operator's hands: neither the policy
+    nor a late answer must send a third copy. Raises Conflict.
     """
-    notification = Notification.objects.select_for_update().get(id=notification_id)
+    notification = Notification.objects.select_for_update().get(id=seen.id)
     if notification.erased_at:
         raise Conflict("erased", "The person was forgotten; nothing is left to send.")
+    if seen.status == Status.UNKNOWN != notification.status:
+        raise _no_longer_unknown(notification.status)
     if notification.status not in Notification.RESENDABLE:
         raise Conflict(
             "not_resendable",
             f"This notification is {notification.status}; it has not been sent yet.",
         )
-    Notification.objects.filter(id=notification_id).update(review_at=None)
+    if notification.status == Status.UNKNOWN:
+        Notification.objects.filter(id=seen.id).update(review_at=None, settled_by_hand=True)
     return notification
 
 

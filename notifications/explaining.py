@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from notifications.models import Attempt, Channel, FailureKind, Notification, Status
+from notifications.models import (
+    GIVEN_UP,
+    Attempt,
+    Channel,
+    FailureKind,
+    Notification,
+    Status,
+)
 from notifications.retry import resends_from_unknown
 
 #: A provider's words are quoted up to here; the attempt has them in full.
@@ -35,11 +42,11 @@ def explain(
         case Status.SENDING:
             return f"Being sent: {_provider(notification)} has it since {_since(last, now)}."
         case Status.SENT:
-            return _sent(notification, now)
+            return _sent(notification, last, now)
         case Status.DELIVERED:
             return _delivered(notification, now)
         case Status.FAILED:
-            return _failed(notification, resent)
+            return _failed(notification, last, resent)
         case Status.CANCELLED:
             return f"Cancelled {_before_or_after(last)}. Nothing more happens by itself."
         case Status.EXPIRED:
@@ -86,7 +93,10 @@ def _until(notification: Notification) -> str:
     return f" It is given up at {moment(until)}." if until else ""
 
 
-def _sent(notification: Notification, now: datetime) -> str:
+def _sent(notification: Notification, last: Attempt | None, now: datetime) -> str:
+    if notification.settled_by_hand and not _accepted(last):
+        when = ago(notification.sent_at, now)
+        return f"Sent, on an operator's word: it arrived, they said {when}. From {_provider(notification)} it is not known ({_said(last)})."
     sent = f"Sent: {_provider(notification)} accepted it {ago(notification.sent_at, now)}"
     if notification.provider == "sandbox":
         return f"{sent}. The sandbox only simulates: nothing has left the machine."
@@ -101,7 +111,7 @@ def _delivered(notification: Notification, now: datetime) -> str:
     return f"Delivered: {where} {when}."
 
 
-def _failed(notification: Notification, resent: bool) -> str:
+def _failed(notification: Notification, last: Attempt | None, resent: bool) -> str:
     answer = _quoted(notification.failure_code, notification.failure_detail)
     provider = _provider(notification)
     again = (
@@ -109,6 +119,8 @@ def _failed(notification: Notification, resent: bool) -> str:
         if resent
         else "Nothing more happens by itself; a resend tries it as a new notification."
     )
+    if notification.failure_code == GIVEN_UP:
+        return f"Failed: an operator gave it up. {_given_up(provider, last)} {again}"
     match notification.failure_kind:
         case FailureKind.PERMANENT:
             return f"Failed: {provider} refused it for good ({answer}). {again}"
@@ -117,6 +129,12 @@ def _failed(notification: Notification, resent: bool) -> str:
             return f"Failed: given up after {attempts}; at last {provider} said {answer}. {again}"
         case _:
             return f"Failed by a fault of ours ({answer}). {again}"
+
+
+def _given_up(provider: str, last: Attempt | None) -> str:
+    if _accepted(last):
+        return f"{provider} accepted it after all, as a late answer says: the person may have it."
+    return f"Whether {provider} accepted it is not known ({_said(last)})."
 
 
 def _expired(notification: Notification, last: Attempt | None) -> str:
@@ -133,7 +151,7 @@ def _unknown(
     if notification.review_at is None and resent:
         return f"{why} It was resent since, as a new notification."
     if notification.review_at is None:
-        return f"{why} It is held for an operator: resend it, or leave it."
+        return f"{why} It is held for an operator, who says that it arrived, resends it, or gives it up."
     when = ahead(notification.review_at, now)
     in_time = notification.expires_at is None or notification.expires_at > notification.review_at
     again = resends_from_unknown(notification.priority, policy) and not notification.resends
@@ -144,6 +162,10 @@ def _unknown(
 
 def _before_or_after(last: Attempt | None) -> str:
     return f"after an attempt ({_said(last)})" if last else "before it was sent"
+
+
+def _accepted(last: Attempt | None) -> bool:
+    return last is not None and last.outcome == Attempt.Outcome.ACCEPTED
 
 
 def _provider(notification: Notification) -> str:

@@ -497,6 +497,7 @@ def test_a_search_by_user_id_goes_through_the_recipients_index(many: None) -> No
         ("?created_from=2026-01-01", "notifications_notification_pkey"),
         ("?project={project}&status=failed", "notification_status"),
         ("?recipient={recipient}", "notification_recipient"),
+        ("?held=1", "notification_held"),
         ("?q=person7@example.com", "notifications_notification_pkey"),
     ],
 )
@@ -661,6 +662,78 @@ def test_a_cancel_stops_a_waiting_one(operator: Client) -> None:
     assert "Cancelled." in page(operator, detail(waiting))
 
 
+@pytest.mark.parametrize(
+    ("name", "question", "done", "status", "logged"),
+    [
+        ("arrived", "Did it arrive?", "settled as sent", "sent", "Settled as sent: it arrived."),
+        ("give_up", "Give up 1 notification?", "given up", "failed", "Given up."),
+    ],
+)
+def test_an_operator_says_what_became_of_an_unknown_one(
+    operator: Client, name: str, question: str, done: str, status: str, logged: str
+) -> None:
+    unknown = NotificationFactory(status="unknown")
+    assert question in page(operator, confirm(unknown, name))
+    assert f"1 notification {done}." in act(operator, name, unknown)
+    unknown.refresh_from_db()
+    assert unknown.status == status
+    assert logged in page(operator, detail(unknown))
+    assert LogEntry.objects.get().user.username == "an operator"
+
+
+def test_the_three_answers_are_offered_for_an_unknown_one_and_for_no_other(
+    operator: Client,
+) -> None:
+    def offered(notification: Notification) -> list[str]:
+        return re.findall(r"/([a-z_]+)/confirm/", page(operator, detail(notification)))
+
+    assert offered(NotificationFactory(status="unknown")) == ["arrived", "resend", "give_up"]
+    assert offered(sent()) == ["resend"]
+    assert offered(NotificationFactory()) == ["retry", "cancel"]
+
+
+def test_many_unknown_ones_are_settled_at_once(operator: Client) -> None:
+    unknown = [NotificationFactory(status="unknown") for _ in range(3)]
+    text = choose(operator, "arrived", *unknown, sent())
+    assert "Did these 3 notifications arrive?" in text
+    assert "1: sent, not unknown" in text
+    assert "3 notifications settled as sent." in act(operator, "arrived", *unknown)
+
+
+def test_an_answer_that_came_while_the_operator_was_asked_is_not_followed_by_a_second_copy(
+    operator: Client,
+) -> None:
+    unknown = NotificationFactory(status="unknown")
+    text = page(operator, confirm(unknown, "resend"))
+    assert "may have arrived already" in text
+    hidden = dict(re.findall(r'<input type="hidden" name="(id|unknown)" value="([^"]+)"', text))
+    Notification.objects.update(status="sent", sent_at=timezone.now())
+    answer = operator.post(f"{LIST}act/resend/", hidden, follow=True).content.decode()
+    assert "1 notification not resent." in answer
+    assert "is sent now, no longer unknown" in answer
+    assert Notification.objects.count() == 1
+
+
+def test_what_waits_for_an_operator_is_counted_on_the_first_page_and_listed(
+    operator: Client,
+) -> None:
+    assert "operator's word" not in page(operator, "/admin/")
+    held = NotificationFactory(status="unknown")
+    NotificationFactory(status="unknown", review_at=timezone.now())
+    sent()
+    assert "1 notification waits for an operator's word" in page(operator, "/admin/")
+    assert rows(page(operator, f"{LIST}?held=1")) == {held.pk}
+
+
+def test_the_first_page_counts_no_further_than_the_lists_do(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifications.admin.site.MOST_COUNTED", 2)
+    for _ in range(3):
+        NotificationFactory(status="unknown")
+    assert "More than 2 notifications wait for an operator's word" in page(operator, "/admin/")
+
+
 @pytest.mark.parametrize("name", ["resend", "retry", "cancel"])
 def test_looking_changes_nothing(operator: Client, name: str) -> None:
     waiting, over = NotificationFactory(), failed()
@@ -673,7 +746,7 @@ def test_looking_changes_nothing(operator: Client, name: str) -> None:
     assert not LogEntry.objects.exists()
 
 
-@pytest.mark.parametrize("name", ["resend", "retry", "cancel"])
+@pytest.mark.parametrize("name", ["resend", "retry", "cancel", "arrived", "give_up"])
 def test_an_act_needs_its_own_permission(db: None, name: str) -> None:
     user = UserFactory()
     user.user_permissions.add(Permission.objects.get(codename="view_notification"))

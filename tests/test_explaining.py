@@ -143,11 +143,27 @@ def test_an_unknown_one_tells_what_the_policy_will_do() -> None:
     assert "sent once more" in said(bulk, policy="resend")
     held = notification(status="unknown")
     assert said(held, attempt("ambiguous")).endswith(
-        "held for an operator: resend it, or leave it."
+        "held for an operator, who says that it arrived, resends it, or gives it up."
     )
     assert said(held, attempt("ambiguous"), resent=True).endswith(
         "It was resent since, as a new notification."
     )
+
+
+def test_what_an_operator_settled_is_told_as_such_whatever_the_provider_says_later() -> None:
+    arrived = notification(status="sent", sent_at=NOW - HOUR, settled_by_hand=True)
+    assert said(arrived, attempt(None)) == (
+        "Sent, on an operator's word: it arrived, they said 1 h ago. "
+        "From smtp it is not known (no answer came)."
+    )
+    assert said(arrived, attempt("accepted", "")).startswith("Sent: smtp accepted it")
+    given_up = notification(
+        status="failed", failure_kind="technical", failure_code="given_up", settled_by_hand=True
+    )
+    assert said(given_up, attempt(None)).startswith(
+        "Failed: an operator gave it up. Whether smtp accepted it is not known (no answer came). Nothing more"
+    )
+    assert "smtp accepted it after all" in said(given_up, attempt("accepted", ""))
 
 
 def test_the_forgotten_are_said_to_be_erased_whatever_their_status() -> None:

@@ -14,6 +14,8 @@ from django.templatetags.static import static
 from django.urls import reverse
 
 from notifications import providers
+from notifications.models import Notification
+from users.console import MOST_COUNTED
 from users.models import User
 
 
@@ -95,6 +97,14 @@ def icon(request: HttpRequest) -> str:
 def context(request: HttpRequest) -> dict[str, Any]:
     """Joins the context of every page."""
     return {"banners": [banner for banner in (_sandbox(), _fallback()) if banner]}
+
+
+def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Joins the context of the start page: how many notifications wait for an operator's word."""
+    if request.user.has_perm("notifications.view_notification"):
+        context["held"] = Notification.objects.held()[: MOST_COUNTED + 1].count()
+        context["most_counted"] = MOST_COUNTED
+    return context
 
 
 def _sandbox() -> str:
