@@ -1,4 +1,4 @@
-"""What people change about a stored notification: cancel, retry now, read, resend, settle an unknown one, forget.
+"""What people change: cancel, retry now, read, resend, settle an unknown one, probe a circuit, forget a person.
 
 Each is one conditional UPDATE, so that it cannot collide with a worker: whoever comes second changes nothing and is
 told what is allowed. API, admin and commands all call these.
@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from notifications.intake import Accepted, Submission, submit
-from notifications.models import GIVEN_UP, Attempt, FailureKind, Notification, Status
+from notifications.models import GIVEN_UP, Attempt, Circuit, FailureKind, Notification, Status
 from notifications.waking import wake
 from users.models import Recipient
 from users.refusals import Conflict
@@ -160,6 +160,15 @@ def _again(notification: Notification) -> Submission:
         metadata=notification.metadata,
         resend_of=notification.id,
     )
+
+
+def probe_now(circuit_id: int) -> None:
+    """Have an open circuit tried by the next one due, instead of after its rest. The sweep wakes its lanes.
+
+    Raises Conflict where it is closed.
+    """
+    if not Circuit.objects.filter(id=circuit_id, open_until__isnull=False).update(open_until=Now()):
+        raise Conflict("not_open", "This circuit is closed: everything goes out.")
 
 
 def forget(recipient: Recipient) -> None:

@@ -12,6 +12,7 @@ from notifications.models import (
     GIVEN_UP,
     Attempt,
     Channel,
+    Circuit,
     FailureKind,
     Notification,
     Status,
@@ -30,15 +31,16 @@ def explain(
     paused: bool = False,
     resent: bool = False,
     policy: str = "",
+    circuit: Circuit | None = None,
 ) -> str:
     """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
-    `policy` its project's for `unknown` ones (users.models.UnknownPolicy).
+    `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it.
     """
     if notification.erased_at:
         return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."
     match notification.status:
         case Status.PENDING:
-            return _pending(notification, last, now, paused)
+            return _pending(notification, last, now, paused, circuit)
         case Status.SENDING:
             return f"Being sent: {_provider(notification)} has it since {_since(last, now)}."
         case Status.SENT:
@@ -55,7 +57,13 @@ def explain(
             return _unknown(notification, last, now, resent, policy)
 
 
-def _pending(notification: Notification, last: Attempt | None, now: datetime, paused: bool) -> str:
+def _pending(
+    notification: Notification,
+    last: Attempt | None,
+    now: datetime,
+    paused: bool,
+    circuit: Circuit | None,
+) -> str:
     if notification.expires_at and notification.expires_at <= now:
         return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
     if notification.leased_until and notification.leased_until > now:
@@ -64,8 +72,34 @@ def _pending(notification: Notification, last: Attempt | None, now: datetime, pa
         return (
             "Held: its flow is paused. It goes out once an administrator lets the flow run again."
         )
+    if circuit and notification.due_at <= now:
+        return f"Held: {trouble(circuit, now)}. That costs it no attempt.{_until(notification)}"
     when = _when(notification, last, now)
-    return f"{when}{_in_brackets(notification, last)}.{_until(notification)}"
+    held = f" At present {trouble(circuit, now)}." if circuit else ""
+    return f"{when}{_in_brackets(notification, last)}.{held}{_until(notification)}"
+
+
+def trouble(circuit: Circuit, now: datetime) -> str:
+    """Why nothing is sent through an open circuit, since when, and when that is tried again."""
+    provider, sender = circuit.provider, circuit.sender
+    match circuit.cause:
+        case Circuit.Cause.REFUSED:
+            what = f"{provider} refuses our account{f' or the sender {sender}' if sender else ''}"
+        case Circuit.Cause.THROTTLED:
+            what = f"{provider} wants a pause"
+        case Circuit.Cause.UNREACHABLE:
+            what = f"{provider} cannot be reached"
+        case _:
+            what = f"too many calls to {provider} fail"
+    since = f" since {duration(now - circuit.opened_at)}" if circuit.opened_at else ""
+    words = _quoted(circuit.code, circuit.detail)
+    return f"{what}{since}{f' ({words})' if words else ''}; {next_probe(circuit, now)}"
+
+
+def next_probe(circuit: Circuit, now: datetime) -> str:
+    if circuit.open_until and circuit.open_until > now:
+        return f"next try {ahead(circuit.open_until, now)}"
+    return "the next one due tries again"
 
 
 def _when(notification: Notification, last: Attempt | None, now: datetime) -> str:

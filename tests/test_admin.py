@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 
 from notifications.admin import listing, search
 from notifications.admin.preview import sms_length
-from notifications.models import Flow, Notification
+from notifications.models import Circuit, Flow, Notification
 from tests.factories import (
     AddressFactory,
     ApiKeyFactory,
@@ -44,6 +44,7 @@ PAGES = {
     LIST: True,
     "/admin/users/recipient/": True,
     "/admin/users/project/": True,
+    "/admin/notifications/circuit/": True,
     "/admin/notifications/flow/": False,
     "/admin/users/project/add/": False,
     "/admin/users/apikey/": False,
@@ -1129,6 +1130,83 @@ def test_an_older_release_goes_on_making_projects(db: None) -> None:
             "INSERT INTO users_project (name, from_email, from_name, reply_to) VALUES ('Old', '', '', '')"
         )
     assert Project.objects.get().unknown_policy == ""
+
+
+# --- Circuits ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(settings: Any) -> Circuit:
+    """The provider of e-mails refuses our log-in since a minute."""
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    now = timezone.now()
+    return Circuit.objects.create(
+        provider="smtp",
+        cause="refused",
+        code="smtp_535",
+        detail="535 <b>log-in</b> failed",
+        opened_at=now - timedelta(minutes=5),
+        open_until=now + timedelta(minutes=2),
+        trips=3,
+    )
+
+
+CIRCUITS = "/admin/notifications/circuit/"
+TROUBLE = "smtp refuses our account since 5 min (535 &lt;b&gt;log-in&lt;/b&gt; failed)"
+
+
+def test_an_open_circuit_is_said_on_the_first_page_and_on_what_waits_for_it(
+    db: None, refused: Circuit, operator: Client
+) -> None:
+    first_page = page(operator, "/admin/")
+    assert TROUBLE in first_page
+    assert f"{CIRCUITS}{refused.pk}/change/" in first_page
+    assert f"Held: {TROUBLE}" in page(operator, detail(NotificationFactory()))
+    for other in (
+        sent(),
+        NotificationFactory(channel="in_app"),
+        NotificationFactory(lane="sandbox"),
+        NotificationFactory(recipient__project__from_email="own@example.com"),
+    ):
+        assert "refuses our account" not in page(operator, detail(other))
+
+
+def test_a_closed_circuit_is_no_news(db: None, refused: Circuit, operator: Client) -> None:
+    Circuit.objects.update(open_until=None, trips=0)
+    assert "refuses our account" not in page(operator, "/admin/")
+    assert "last time: it refuses our account" in page(operator, CIRCUITS)
+    assert "Try it now" not in page(operator, f"{CIRCUITS}{refused.pk}/change/")
+
+
+def test_an_operator_has_an_open_circuit_tried_at_once(
+    db: None, refused: Circuit, operator: Client
+) -> None:
+    assert "Try it now" in page(operator, f"{CIRCUITS}{refused.pk}/change/")
+    page(operator, f"{CIRCUITS}{refused.pk}/probe/", 405)
+    answer = operator.post(f"{CIRCUITS}{refused.pk}/probe/", follow=True).content.decode()
+    assert "tries it, within seconds" in answer
+    assert "the next one due tries again" in answer
+    assert Circuit.objects.get().open_until <= timezone.now()
+    assert LogEntry.objects.get().change_message == "Tried at once."
+
+
+def test_a_circuit_that_closed_meanwhile_is_not_tried(
+    db: None, refused: Circuit, operator: Client
+) -> None:
+    Circuit.objects.update(open_until=None)
+    answer = operator.post(f"{CIRCUITS}{refused.pk}/probe/", follow=True).content.decode()
+    assert "This circuit is closed" in answer
+    assert Circuit.objects.get().open_until is None
+    assert not LogEntry.objects.exists()
+
+
+def test_looking_at_a_circuit_is_no_permission_to_try_it(db: None, refused: Circuit) -> None:
+    user = UserFactory()
+    user.user_permissions.add(Permission.objects.get(codename="view_circuit"))
+    client = Client()
+    client.force_login(user)
+    assert "Try it now" not in page(client, f"{CIRCUITS}{refused.pk}/change/")
+    assert client.post(f"{CIRCUITS}{refused.pk}/probe/").status_code == 403
 
 
 def test_the_page_addresses_that_templates_name_exist() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from notifications.explaining import duration, explain
-from notifications.models import Attempt, Notification
+from notifications.explaining import duration, explain, trouble
+from notifications.models import Attempt, Circuit, Notification
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -71,6 +71,44 @@ def test_a_paused_flow_holds_what_waits_but_not_what_a_worker_has() -> None:
     assert said(notification(), paused=True).startswith("Held: its flow is paused.")
     taken = notification(leased_until=NOW + HOUR)
     assert said(taken, paused=True) == "Being prepared: a worker has just taken it."
+
+
+def circuit(cause: str = "refused", **fields: Any) -> Circuit:
+    opened = {"opened_at": NOW - timedelta(minutes=5), "open_until": NOW + timedelta(seconds=20)}
+    said = {"code": "smtp_535", "detail": "535 log-in failed"}
+    return Circuit(**{"provider": "smtp", "cause": cause} | opened | said | fields)
+
+
+def test_an_open_circuit_holds_what_is_due_and_says_why_since_when_and_until_when() -> None:
+    waiting = notification(expires_at=NOW + HOUR)
+    assert said(waiting, circuit=circuit()) == (
+        "Held: smtp refuses our account since 5 min (535 log-in failed); next try in 20 s. "
+        "That costs it no attempt. It is given up at 4 May 2026, 13:00 UTC."
+    )
+    assert said(notification(), paused=True, circuit=circuit()).startswith("Held: its flow is")
+
+
+def test_an_open_circuit_is_told_also_of_what_is_due_later() -> None:
+    later = notification(due_at=NOW + HOUR)
+    assert said(later, circuit=circuit("unreachable", code="", detail="")) == (
+        "Waiting: to be sent in 1 h. At present smtp cannot be reached since 5 min; next try in 20 s."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"sender": "shop@example.com"},
+            "smtp refuses our account or the sender shop@example.com since",
+        ),
+        ({"cause": "throttled"}, "smtp wants a pause since 5 min"),
+        ({"cause": "failing"}, "too many calls to smtp fail since 5 min"),
+        ({"open_until": NOW}, "; the next one due tries again"),
+    ],
+)
+def test_each_trouble_has_words(fields: dict[str, Any], words: str) -> None:
+    assert words in trouble(circuit(**fields), NOW)
 
 
 def test_what_is_too_late_is_not_promised() -> None:

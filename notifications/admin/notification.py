@@ -22,6 +22,7 @@ from django.utils.text import Truncator
 
 from notifications.admin import search
 from notifications.admin.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
+from notifications.admin.circuit import holding
 from notifications.admin.listing import (
     ChannelFilter,
     CreatedFilter,
@@ -165,6 +166,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
                 paused=notification.flow.paused,
                 resent=hasattr(notification, "resent_as"),
                 policy=notification.project.unknown_policy,
+                circuit=holding(notification),
             ),
             "finished": notification.status in Notification.FINISHED,
             "preview": preview(notification),
