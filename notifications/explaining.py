@@ -81,25 +81,31 @@ def _pending(
 
 def trouble(circuit: Circuit, now: datetime) -> str:
     """Why nothing is sent through an open circuit, since when, and when that is tried again."""
-    provider, sender = circuit.provider, circuit.sender
-    match circuit.cause:
-        case Circuit.Cause.REFUSED:
-            what = f"{provider} refuses our account{f' or the sender {sender}' if sender else ''}"
-        case Circuit.Cause.THROTTLED:
-            what = f"{provider} wants a pause"
-        case Circuit.Cause.UNREACHABLE:
-            what = f"{provider} cannot be reached"
-        case _:
-            what = f"too many calls to {provider} fail"
     since = f" since {duration(now - circuit.opened_at)}" if circuit.opened_at else ""
     words = _quoted(circuit.code, circuit.detail)
-    return f"{what}{since}{f' ({words})' if words else ''}; {next_probe(circuit, now)}"
+    in_brackets = f" ({words})" if words else ""
+    return f"{_what_is_wrong(circuit)}{since}{in_brackets}; next try {next_try(circuit, now)}"
 
 
-def next_probe(circuit: Circuit, now: datetime) -> str:
+def _what_is_wrong(circuit: Circuit) -> str:
+    provider, sender = circuit.provider, circuit.sender
+    of_sender = f" with the sender {sender}" if sender else ""
+    match circuit.cause:
+        case Circuit.Cause.REFUSED:
+            return f"{provider} refuses our account{f' or the sender {sender}' if sender else ''}"
+        case Circuit.Cause.THROTTLED:
+            return f"{provider} wants a pause{of_sender}"
+        case Circuit.Cause.UNREACHABLE:
+            return f"{provider} cannot be reached{of_sender}"
+        case _:
+            return f"too many calls to {provider}{of_sender} fail"
+
+
+def next_try(circuit: Circuit, now: datetime) -> str:
+    """When a probe goes out: one waiting notification, by whose answer the circuit closes or stays open."""
     if circuit.open_until and circuit.open_until > now:
-        return f"next try {ahead(circuit.open_until, now)}"
-    return "the next one due tries again"
+        return ahead(circuit.open_until, now)
+    return "with the next one due"
 
 
 def _when(notification: Notification, last: Attempt | None, now: datetime) -> str:
@@ -130,7 +136,7 @@ def _until(notification: Notification) -> str:
 def _sent(notification: Notification, last: Attempt | None, now: datetime) -> str:
     if notification.settled_by_hand and not _accepted(last):
         when = ago(notification.sent_at, now)
-        return f"Sent, on an operator's word: it arrived, they said {when}. From {_provider(notification)} it is not known ({_said(last)})."
+        return f"Sent, on an operator's word {when}: it arrived. {_provider(notification)} has not said so ({_said(last)})."
     sent = f"Sent: {_provider(notification)} accepted it {ago(notification.sent_at, now)}"
     if notification.provider == "sandbox":
         return f"{sent}. The sandbox only simulates: nothing has left the machine."

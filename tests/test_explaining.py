@@ -103,8 +103,9 @@ def test_an_open_circuit_is_told_also_of_what_is_due_later() -> None:
             "smtp refuses our account or the sender shop@example.com since",
         ),
         ({"cause": "throttled"}, "smtp wants a pause since 5 min"),
+        ({"cause": "failing", "sender": "s@example.com"}, "calls to smtp with the sender s@"),
         ({"cause": "failing"}, "too many calls to smtp fail since 5 min"),
-        ({"open_until": NOW}, "; the next one due tries again"),
+        ({"open_until": NOW}, "; next try with the next one due"),
     ],
 )
 def test_each_trouble_has_words(fields: dict[str, Any], words: str) -> None:
@@ -191,8 +192,7 @@ def test_an_unknown_one_tells_what_the_policy_will_do() -> None:
 def test_what_an_operator_settled_is_told_as_such_whatever_the_provider_says_later() -> None:
     arrived = notification(status="sent", sent_at=NOW - HOUR, settled_by_hand=True)
     assert said(arrived, attempt(None)) == (
-        "Sent, on an operator's word: it arrived, they said 1 h ago. "
-        "From smtp it is not known (no answer came)."
+        "Sent, on an operator's word 1 h ago: it arrived. smtp has not said so (no answer came)."
     )
     assert said(arrived, attempt("accepted", "")).startswith("Sent: smtp accepted it")
     given_up = notification(

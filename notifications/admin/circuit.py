@@ -14,10 +14,9 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 
 from notifications import changes, providers
-from notifications.explaining import duration, next_probe, trouble
+from notifications.explaining import duration, next_try, trouble
 from notifications.models import SANDBOX_LANE, Channel, Circuit, Notification, Status
 from users.console import NeverDeleted
 from users.refusals import Refused
@@ -80,16 +79,12 @@ class CircuitAdmin(NeverDeleted):
 
     @admin.display(description="because")
     def because(self, circuit: Circuit) -> str:
-        if not circuit.open_until:
-            return f"last time: {circuit.get_cause_display().lower()}" if circuit.cause else "-"
-        answer = " ".join((circuit.detail or circuit.code).split())
-        words = f" ({Truncator(answer).chars(80)})" if answer else ""
-        return f"{circuit.get_cause_display()}{words}"
+        cause = circuit.get_cause_display() or "-"
+        return cause if circuit.open_until or not circuit.cause else f"last time: {cause.lower()}"
 
     @admin.display(description="the provider's words")
-    def words(self, circuit: Circuit) -> SafeString:
-        said = format_html('<span class="ntf-text">{}</span>', circuit.detail or "-")
-        return format_html("<code>{}</code> {}", circuit.code, said) if circuit.code else said
+    def words(self, circuit: Circuit) -> str:
+        return circuit.detail or circuit.code or "-"
 
     @admin.display(description="since")
     def since(self, circuit: Circuit) -> str:
@@ -105,7 +100,7 @@ class CircuitAdmin(NeverDeleted):
     def next(self, circuit: Circuit) -> str:
         if not circuit.open_until:
             return "-"
-        return next_probe(circuit, timezone.now()).removeprefix("next try ")
+        return next_try(circuit, timezone.now())
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Circuit]:
         """Open ones first."""
