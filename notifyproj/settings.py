@@ -270,6 +270,8 @@ if EMAIL_URL:
             "or smtp+ssl:// (TLS from the start)."
         ) from error
 EMAIL_TIMEOUT = 10
+#: Connections that one worker process opens to the SMTP server at most.
+SMTP_MAX_CONNECTIONS = env.int("SMTP_MAX_CONNECTIONS", 16)
 ANYMAIL: dict[str, Any] = env.json("ANYMAIL", {}) | {
     "MAILGUN_API_KEY": MAILGUN_API_KEY,
     "MAILGUN_SENDER_DOMAIN": MAILGUN_DOMAIN,

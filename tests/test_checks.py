@@ -130,3 +130,9 @@ def test_a_wait_that_makes_no_sense_is_named(
     assert checks.waits() == []
     setattr(settings, setting, seconds)
     assert ids(checks.waits()) == [problem]
+
+
+def test_a_service_without_a_connection_for_mail_is_named(settings: Any) -> None:
+    assert checks.connections() == []
+    settings.SMTP_MAX_CONNECTIONS = 0
+    assert ids(checks.connections()) == ["notifications.E014"]

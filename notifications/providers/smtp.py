@@ -25,6 +25,7 @@ import threading
 from time import monotonic
 from typing import Any, cast
 
+from django.conf import settings
 from django.core.mail.backends.smtp import EmailBackend
 from urllib3.util import wait_for_read
 
@@ -127,10 +128,10 @@ class _PerThread(threading.local):
 
 class Smtp(Provider):
     name = "smtp"
-    #: One connection each; servers commonly allow 10 to 50 from one address.
-    max_in_flight = 16
 
     def __init__(self) -> None:
+        #: One connection each; servers commonly allow 10 to 50 from one address.
+        self.max_in_flight = settings.SMTP_MAX_CONNECTIONS
         self._kept = _PerThread()
 
     def send(self, message: Message, deadline: Deadline) -> Sent:
@@ -196,7 +197,7 @@ def _meaning(error: Exception) -> ProviderError:
     """The table at the top."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         [(code, words)] = error.recipients.values()
-        return _refusal(code, words, Permanent)
+        return _about_recipient(_refusal(code, words, Permanent))
     if isinstance(error, smtplib.SMTPResponseException):
         return _answer(error)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -207,6 +208,13 @@ def _meaning(error: Exception) -> ProviderError:
         return current().failure(error)
     # What is left: SMTPNotSupportedError, and "No suitable authentication method found."
     return Misconfigured("smtp_not_supported", str(error))
+
+
+def _about_recipient(refusal: ProviderError) -> ProviderError:
+    """An answer to RCPT TO is about that recipient (greylisting, a full mailbox), except for a farewell."""
+    if isinstance(refusal, Temporary):
+        refusal.recipient_only = refusal.code != "smtp_421"
+    return refusal
 
 
 def _answer(error: smtplib.SMTPResponseException) -> ProviderError:
