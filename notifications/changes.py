@@ -6,16 +6,16 @@ told what is allowed. API, admin and commands all call these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
 
+from notifications import forgetting
 from notifications.intake import Accepted, Submission, submit
-from notifications.models import GIVEN_UP, Attempt, Circuit, FailureKind, Notification, Status
+from notifications.models import GIVEN_UP, Circuit, FailureKind, Notification, Status
 from notifications.waking import wake
 from users.models import Recipient
 from users.refusals import Conflict
@@ -124,8 +124,10 @@ def _resendable(seen: Notification) -> Notification:
     """The notification as it is now, locked. What is `unknown` is now in the operator's hands: neither the policy
     nor a late answer must send a third copy. Raises Conflict.
     """
+    # Before the notification: whoever forgets a person locks them in this order as well.
+    forgotten = forgetting.is_forgotten(seen.id)
     notification = Notification.objects.select_for_update().get(id=seen.id)
-    if notification.erased_at:
+    if forgotten or notification.erased_at:
         raise Conflict("erased", "The person was forgotten; nothing is left to send.")
     if seen.status == Status.UNKNOWN != notification.status:
         raise _no_longer_unknown(notification.status)
@@ -171,36 +173,12 @@ def probe_now(circuit_id: int) -> None:
         raise Conflict("not_open", "This circuit is closed: everything goes out.")
 
 
-def forget(recipient: Recipient) -> None:
+def forget(recipient: Recipient) -> bool:
     """Erase the person: addresses and content go, waiting ones are cancelled, the ledger's ids stay.
 
-    What is in flight cannot be called back, but it will not be tried again.
+    What is in flight cannot be called back, but it will not be tried again. Returns whether nothing of theirs can
+    go out any more. That is not so for who has very many waiting ones, and neither is all that was sent erased
+    at once for who has very many of them: housekeeping goes on with it.
     """
-    with transaction.atomic():
-        # From here on nothing is stored for the person: an insert waits for the row that it refers to.
-        if not Recipient.objects.select_for_update().filter(id=recipient.id).first():
-            return
-        theirs = Notification.objects.filter(recipient=recipient)
-        ids = list(theirs.select_for_update().order_by("id").values_list("id", flat=True))
-        _erase(ids)
-        recipient.delete()
-
-
-def _erase(ids: Iterable[UUID]) -> None:
-    erased = Notification.objects.filter(id__in=list(ids))
-    erased.cancellable().update(status=Status.CANCELLED, leased_until=None)
-    erased.update(
-        address="",
-        title="",
-        message="",
-        html="",
-        url="",
-        metadata={},
-        failure_detail="",
-        review_at=None,
-        # What is being sent now and comes back is not claimed again.
-        expires_at=F("created_at"),
-        erased_at=Now(),
-        recipient=None,
-    )
-    Attempt.objects.filter(notification__in=erased).update(detail="")
+    forgetting.begin(recipient.id)
+    return forgetting.go_on(recipient.id, forgetting.PATIENCE)

@@ -157,6 +157,21 @@ class Recipient(models.Model):
         return self.name or self.user_id
 
 
+class Forgetting(models.Model):
+    """A person who is being forgotten: out of everybody's reach already, while what was sent is still being erased.
+
+    See notifications/forgetting.py. It goes with the recipient.
+    """
+
+    recipient = models.OneToOneField(
+        Recipient, models.CASCADE, primary_key=True, related_name="forgetting"
+    )
+    asked_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return str(self.recipient_id)
+
+
 class Address(models.Model):
     """A recipient's e-mail address or phone number (E.164)."""
 
