@@ -368,6 +368,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "notifications.admin.site.environment_badge",
     "GLOBAL_CALLBACK": "notifications.admin.site.context",
+    "DASHBOARD_CALLBACK": "notifications.admin.site.start_page",
     "STYLES": ["notifications.admin.site.stylesheet"],
     "SIDEBAR": {"navigation": "notifications.admin.site.navigation"},
     # Blue, as on the start page.
