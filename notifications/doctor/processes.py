@@ -42,7 +42,8 @@ def examine() -> Iterator[Finding]:
     workers = [process for process in processes if process.kind == "worker"]
     yield from _workers(workers)
     yield _scheduler(any(process.kind == "scheduler" for process in processes))
-    yield _versions(workers)
+    if workers:
+        yield _versions(workers)
     yield from (
         skew("a worker", worker.clock_ahead, worker.name)
         for worker in workers
