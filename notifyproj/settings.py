@@ -239,6 +239,11 @@ SEND_LEASE_MARGIN = env.float("SEND_LEASE_MARGIN", 20.0)
 UNKNOWN_REVIEW_AFTER = env.float("UNKNOWN_REVIEW_AFTER", 600.0)
 #: Seconds between two sweeps of a worker.
 SWEEP_INTERVAL = env.float("SWEEP_INTERVAL", 5.0)
+#: Seconds for which a provider that refuses us or is down is left alone at first; doubles up to the longest.
+CIRCUIT_FIRST_REST = env.float("CIRCUIT_FIRST_REST", 30.0)
+CIRCUIT_LONGEST_REST = env.float("CIRCUIT_LONGEST_REST", 600.0)
+#: Seconds without any movement, although something is due, after which a worker ends itself.
+STANDSTILL_AFTER = env.float("STANDSTILL_AFTER", 180.0)
 #: Calls to a provider after which a temporary error is final.
 MAX_ATTEMPTS = env.int("MAX_ATTEMPTS", 25)
 #: Seconds an idempotency key is remembered.
