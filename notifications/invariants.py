@@ -3,8 +3,9 @@
 `manage.py doctor` asks all of them, and so do the drills. They are cheap beside millions of rows: those that concern
 what is open go by a partial index, the others look at the notifications made since `since`, by their ids (ids.py).
 
-Parameters of every statement: `since` (the lowest id), `limit`, `repeatable` (names of providers to which the same
-message may be handed twice), `longest_lease`, `overdue` and `unswept` (seconds).
+`parameters()` has the values that the statements name: `since` (the lowest id), `limit`, `repeatable` (providers to
+which the same message may be handed twice), `lanes` beside their `providers`, `longest_lease`, `overdue` and `unswept`
+(seconds).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from notifications import ids, providers
+from notifications.models import LANES, SANDBOX_LANE
+from notifications.queue import SENDER
 
 #: How far back a look goes where no index serves.
 WINDOW = timedelta(days=1)
@@ -57,6 +60,16 @@ _TELL_US = (
     "and report it."
 )
 _SWEEP = "The workers' sweep does this every few seconds: look whether a worker runs, and for sweep_failed in its log."
+
+# That nothing is claimed of a `flow`, since its provider's circuit is open; one whose probe is long due holds nothing.
+HELD_BY_CIRCUIT = f"""
+EXISTS (
+    SELECT FROM unnest(%(lanes)s::text[], %(providers)s::text[]) AS carried (lane, provider)
+    JOIN notifications_circuit circuit USING (provider)
+    JOIN users_project project ON project.id = flow.project_id
+    WHERE carried.lane = flow.lane AND circuit.sender = {SENDER}
+      AND circuit.open_until > now() - make_interval(secs => %(unswept)s)
+)"""
 
 INVARIANTS = (
     Invariant(
@@ -136,7 +149,7 @@ INVARIANTS = (
     ),
     Invariant(
         "overdue",
-        """
+        f"""
         SELECT due.id FROM notifications_flow flow CROSS JOIN LATERAL (
             SELECT id FROM notifications_notification
             WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL
@@ -144,9 +157,9 @@ INVARIANTS = (
               AND (expires_at IS NULL OR expires_at > now())
             ORDER BY due_at LIMIT %(limit)s
         ) due
-        WHERE NOT flow.paused
+        WHERE NOT flow.paused AND NOT {HELD_BY_CIRCUIT}
         LIMIT %(limit)s
-        """,
+        """,  # noqa: S608  (constants)
         "due for more than five minutes, although nothing holds it back",
         "Look whether a worker serves its lane and what its log says; without any, manage.py drain sends it.",
     ),
@@ -202,10 +215,20 @@ def parameters(window: timedelta | None = WINDOW, limit: int = LIMIT) -> dict[st
         "since": ids.first_of(timezone.now() - window) if window else ids.FIRST,
         "limit": limit,
         "repeatable": providers.repeatable_names(),
+        **carriers(),
         "longest_lease": max(settings.CLAIM_LEASE, begun_lease) + UNSWEPT,
         "overdue": OVERDUE,
         "unswept": UNSWEPT,
     }
+
+
+def carriers() -> dict[str, list[str]]:
+    """Each lane beside the provider that carries it, where there is one. The sandbox has no circuits, and is left out."""
+    channels = {lane: lane.partition(".")[0] for lane in LANES if lane != SANDBOX_LANE}
+    carried = {
+        lane: name for lane, channel in channels.items() if (name := providers.for_channel(channel))
+    }
+    return {"lanes": list(carried), "providers": list(carried.values())}
 
 
 def breaches(

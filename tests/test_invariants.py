@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from notifications import changes, ids, invariants, queue
 from notifications.invariants import INVARIANTS, breaches
-from notifications.models import Flow, Notification
+from notifications.models import Circuit, Flow, Notification
 from notifications.providers.base import Permanent, Sent, Temporary
 from notifications.queue import Settlement
 from notifications.retry import judge
@@ -32,7 +32,7 @@ def ago(**span):
 def send(answer, provider="smtp"):
     """One notification through claim, begin and settle, by the engine's own statements."""
     NotificationFactory()
-    rows = queue.claim("email.normal", 10, 60)
+    rows = queue.claim("email.normal", "smtp", 10, 60)
     queue.begin(rows, provider, 60)
     settle(rows, answer)
     return Notification.objects.get(id=rows[0].id)
@@ -75,7 +75,7 @@ def test_what_the_engine_writes_is_sound():
 
 def test_one_that_is_being_sent_is_sound():
     NotificationFactory()
-    queue.begin(queue.claim("email.normal", 10, 60), "smtp", 60)
+    queue.begin(queue.claim("email.normal", "smtp", 10, 60), "smtp", 60)
     assert Notification.objects.get().status == "sending"
     assert broken() == {}
 
@@ -109,6 +109,30 @@ def test_what_waits_in_a_paused_flow_is_not_overdue():
     notification = NotificationFactory(due_at=ago(minutes=6))
     Flow.objects.filter(id=notification.flow_id).update(paused=True)
     assert broken() == {}
+
+
+def test_what_an_open_circuit_holds_back_is_not_overdue(settings):
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    _overdue()
+    Circuit.objects.create(provider="smtp", open_until=timezone.now() + timedelta(minutes=1))
+    assert broken() == {}
+
+
+def test_what_waits_for_a_probe_that_nobody_makes_is_overdue(settings):
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    notification = _overdue()
+    Circuit.objects.create(provider="smtp", open_until=ago(minutes=2))
+    assert broken() == {"overdue": [notification.id]}
+
+
+def test_anothers_circuit_holds_nothing_back(settings):
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    notification = _overdue()
+    for provider, sender in (("smtp", "other@example.com"), ("twilio", "")):
+        Circuit.objects.create(
+            provider=provider, sender=sender, open_until=timezone.now() + timedelta(minutes=1)
+        )
+    assert broken() == {"overdue": [notification.id]}
 
 
 # -- What is broken ---------------------------------------------------------------------------------------

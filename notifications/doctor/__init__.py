@@ -27,6 +27,7 @@ OF_DATABASE: tuple[Examination, ...] = (
     database.transactions,
     processes.examine,
     backlog.overdue,
+    backlog.circuits,
     backlog.paused,
     backlog.held,
     backlog.ledger,

@@ -9,16 +9,20 @@ from django.db import connection
 
 from notifications import invariants, providers
 from notifications.doctor.findings import Finding, error, ok, warning
-from notifications.models import SANDBOX_LANE, Flow
+from notifications.models import SANDBOX_LANE, Circuit, Flow
 
 #: Seconds a lane may be overdue before somebody should look, and before it is called an error.
 OVERDUE_WARNING = 30.0
 OVERDUE_ERROR = 300.0
+#: Circuits that are named at most: there is one for each sender.
+MOST_CIRCUITS = 10
 #: Rows that are counted at most: a look must not cost more the longer the queue is.
 MOST = 1000
 
-LANES = """
-SELECT flow.lane, sum(due.waiting), max(due.overdue)
+# What an open circuit holds back waits, but is not overdue.
+LANES = f"""
+SELECT flow.lane, sum(due.waiting),
+       coalesce(max(due.overdue) FILTER (WHERE NOT {invariants.HELD_BY_CIRCUIT}), 0)
 FROM notifications_flow flow CROSS JOIN LATERAL (
     SELECT count(*) AS waiting,
            coalesce(extract(epoch FROM now() - min(due_at)), 0) AS overdue
@@ -27,7 +31,7 @@ FROM notifications_flow flow CROSS JOIN LATERAL (
           ORDER BY due_at LIMIT 1000) AS first
 ) due
 WHERE NOT flow.paused GROUP BY flow.lane ORDER BY flow.lane
-"""
+"""  # noqa: S608  (constants)
 
 # By the index on (project, status, id). What was resent since, or erased, waits for nobody.
 HELD = """
@@ -53,7 +57,7 @@ class Lane:
 
 def lanes() -> list[Lane]:
     with connection.cursor() as cursor:
-        cursor.execute(LANES)
+        cursor.execute(LANES, invariants.carriers() | {"unswept": invariants.UNSWEPT})
         return [
             Lane(name, int(waiting), float(overdue)) for name, waiting, overdue in cursor.fetchall()
         ]
@@ -97,6 +101,34 @@ def paused() -> Iterator[Finding]:
             "An administrator lets them run again, in the admin under Flows. What reaches its expires_at expires.",
             named + (" ..." if len(flows) > 5 else ""),
         )
+
+
+def circuits() -> Iterator[Finding]:
+    opened = list(Circuit.objects.filter(open_until__isnull=False).order_by("provider", "sender"))
+    for circuit in opened[:MOST_CIRCUITS]:
+        yield _open(circuit)
+    if not opened:
+        yield ok("circuits", "No provider is being left alone.")
+
+
+def _open(circuit: Circuit) -> Finding:
+    refused = circuit.cause == Circuit.Cause.REFUSED
+    make = error if refused else warning
+    advice = (
+        "Correct the account, the password or the sender, then restart workers: they ask again at once. What waits "
+        "goes out by itself; no notification fails by it."
+        if refused
+        else "It is asked again by itself, with one message at a time, and what waits then goes out. If it lasts, "
+        "look at the vendor's status page and at the network."
+    )
+    since = f"since {circuit.opened_at:%d %b %H:%M} UTC" if circuit.opened_at else ""
+    return make(
+        "circuits",
+        "circuit_open",
+        f"{circuit.provider} is being left alone for a while: {circuit.get_cause_display().lower()}.",
+        advice,
+        f"{circuit}, {since}: {circuit.code} {circuit.detail}".strip()[:300],
+    )
 
 
 def held() -> Iterator[Finding]:

@@ -60,13 +60,15 @@ def reach() -> Finding:
 
 
 def version() -> Iterator[Finding]:
-    if connection.pg_version < OLDEST_VERSION:
+    with connection.cursor() as cursor:
+        [number] = _row(cursor, "SELECT current_setting('server_version_num')::int")
+    if number < OLDEST_VERSION:
         yield error(
             COMPONENT,
             "database_too_old",
             "This version of PostgreSQL is too old.",
             "Upgrade to PostgreSQL 18, with which the service is developed and tested.",
-            f"server_version_num {connection.pg_version}",
+            f"server_version_num {number}",
         )
 
 
@@ -163,8 +165,10 @@ def clock() -> Iterator[Finding]:
     with connection.cursor() as cursor:
         [theirs] = _row(cursor, "SELECT extract(epoch FROM clock_timestamp())::float8")
     ahead = (before + time.time()) / 2 - theirs
-    yield skew("this machine", ahead) if abs(ahead) > CLOCK_TOLERANCE else ok(
-        "clocks", "This machine's clock and the database's agree."
+    yield (
+        skew("this machine", ahead)
+        if abs(ahead) > CLOCK_TOLERANCE
+        else ok("clocks", "This machine's clock and the database's agree.")
     )
 
 
@@ -212,11 +216,12 @@ def data_directory() -> str | None:
     if not _is_local(connection.settings_dict["HOST"]):
         return None
     with connection.cursor() as cursor:
-        return _row(
+        [path] = _row(
             cursor,
             "SELECT CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE')"
             " THEN current_setting('data_directory') END",
-        )[0]
+        )
+    return path if isinstance(path, str) else None
 
 
 def _is_local(host: str) -> bool:
@@ -225,7 +230,7 @@ def _is_local(host: str) -> bool:
 
 def _row(cursor: Any, statement: str) -> tuple[Any, ...]:
     cursor.execute(statement)
-    return cursor.fetchone()
+    return tuple(cursor.fetchone())
 
 
 def _tables() -> set[str]:

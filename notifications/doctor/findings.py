@@ -51,9 +51,7 @@ _ORDER = list(Severity)
 
 def worst(findings: Iterable[Finding]) -> Severity:
     """Of no findings: ok."""
-    return max(
-        (finding.severity for finding in findings), key=_ORDER.index, default=Severity.OK
-    )
+    return max((finding.severity for finding in findings), key=_ORDER.index, default=Severity.OK)
 
 
 def words(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("notifications", "0002_autovacuum")]
+    dependencies = [("notifications", "0003_circuit")]
 
     operations = [
         migrations.AddField(
