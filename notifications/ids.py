@@ -12,6 +12,8 @@ from uuid import UUID
 _BELOW_TIME = 80
 #: Below every id there is.
 FIRST = UUID(int=0)
+#: Above every id there is.
+LAST = UUID(int=2**128 - 1)
 
 
 def first_of(moment: datetime) -> UUID:

@@ -3,7 +3,7 @@
 `manage.py doctor` asks all of them, and so do the drills. They are cheap beside millions of rows: those that concern
 what is open go by a partial index, the others look at the notifications made since `since`, by their ids (ids.py).
 
-`parameters()` has the values that the statements name: `since` (the lowest id), `limit`, `repeatable` (providers to
+`parameters()` has the values that the statements name: `since` and `until` (ids), `limit`, `repeatable` (providers to
 which the same message may be handed twice), `lanes` beside their `providers`, `longest_lease`, `overdue` and `unswept`
 (seconds).
 """
@@ -89,7 +89,7 @@ INVARIANTS = (
         "accepted_but_open",
         """
         SELECT n.id FROM notifications_notification n
-        WHERE n.id >= %(since)s AND n.status IN ('pending', 'sending', 'unknown') AND EXISTS (
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND n.status IN ('pending', 'sending', 'unknown') AND EXISTS (
             SELECT FROM notifications_attempt a
             WHERE a.notification_id = n.id AND a.outcome = 'accepted'
               AND NOT (a.fence < n.fence AND (n.resends > 0 OR a.provider = ANY(%(repeatable)s))))
@@ -104,7 +104,7 @@ INVARIANTS = (
         """
         SELECT n.id FROM notifications_notification n
         JOIN (SELECT notification_id, count(*) AS times FROM notifications_attempt
-              WHERE notification_id >= %(since)s AND outcome = 'accepted'
+              WHERE notification_id >= %(since)s AND notification_id < %(until)s AND outcome = 'accepted'
                 AND NOT provider = ANY(%(repeatable)s)
               GROUP BY notification_id HAVING count(*) > 1) accepted ON accepted.notification_id = n.id
         WHERE accepted.times > 1 + n.resends
@@ -117,7 +117,7 @@ INVARIANTS = (
         "sent_without_acceptance",
         """
         SELECT n.id FROM notifications_notification n
-        WHERE n.id >= %(since)s AND n.status IN ('sent', 'delivered') AND NOT EXISTS (
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND n.status IN ('sent', 'delivered') AND NOT EXISTS (
             SELECT FROM notifications_attempt a WHERE a.notification_id = n.id AND a.outcome = 'accepted')
         LIMIT %(limit)s
         """,
@@ -128,7 +128,7 @@ INVARIANTS = (
         "attempt_without_claim",
         """
         SELECT n.id FROM notifications_notification n
-        WHERE n.id >= %(since)s AND EXISTS (
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND EXISTS (
             SELECT FROM notifications_attempt a
             WHERE a.notification_id = n.id AND (a.fence > n.fence OR a.fence < 1))
         LIMIT %(limit)s
@@ -140,7 +140,7 @@ INVARIANTS = (
         "erased_with_content",
         """
         SELECT n.id FROM notifications_notification n
-        WHERE n.id >= %(since)s AND n.erased_at IS NOT NULL
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND n.erased_at IS NOT NULL
           AND (n.address <> '' OR n.title <> '' OR n.message <> '' OR n.html <> '' OR n.recipient_id IS NOT NULL)
         LIMIT %(limit)s
         """,
@@ -208,11 +208,21 @@ INVARIANTS = (
 )
 
 
+#: Those about what a provider has accepted; each looks at a span of ids alone.
+OF_HISTORY = tuple(
+    invariant
+    for invariant in INVARIANTS
+    if invariant.code
+    in {"accepted_but_open", "accepted_twice", "sent_without_acceptance", "attempt_without_claim"}
+)
+
+
 def parameters(window: timedelta | None = WINDOW, limit: int = LIMIT) -> dict[str, Any]:
     """What the statements ask for. `window` None: all that was ever made, which takes its time."""
     begun_lease = settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN
     return {
         "since": ids.first_of(timezone.now() - window) if window else ids.FIRST,
+        "until": ids.LAST,
         "limit": limit,
         "repeatable": providers.repeatable_names(),
         **carriers(),
