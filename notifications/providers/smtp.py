@@ -206,6 +206,20 @@ class Smtp(Provider):
             answer = self._hand_over(sender, to, content)
         return Sent(provider_message_id=email.extra_headers["Message-ID"], detail=answer)
 
+    def verify(self, deadline: Deadline) -> str:
+        """Connect, STARTTLS, log in, QUIT."""
+        backend = _Backend()
+        with deadline.enforced():
+            try:
+                backend.open()
+                connection = cast(_Watched, backend.connection)
+                connection.quit()
+            except (OSError, smtplib.SMTPException) as error:
+                raise _meaning(error) from error
+            finally:
+                backend.drop()
+        return f"{backend.host}:{backend.port} {_how(backend)}"
+
     def close(self) -> None:
         self._kept.backend.drop()
 
@@ -220,6 +234,11 @@ class Smtp(Provider):
                 raise
         # The kept connection had died without our seeing it. That must not cost an attempt.
         return _transact(backend, sender, to, content)
+
+
+def _how(backend: _Backend) -> str:
+    encrypted = "with TLS" if backend.use_tls or backend.use_ssl else "without TLS"
+    return f"answers {encrypted}" + (" and takes the log-in" if backend.username else "")
 
 
 def _reuse(backend: _Backend) -> bool:

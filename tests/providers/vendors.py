@@ -170,6 +170,8 @@ class FakeMailgun(FakeHttpVendor):
     def accept(self, path: str, form: dict[str, list[str]]) -> Answer:
         if path != f"/v3/{self.domain}/messages":
             return Answer(404, json.dumps({"message": f"Domain not found: {path.split('/')[2]}"}))
+        if "from" not in form:
+            return Answer(400, json.dumps({"message": "from parameter is missing"}))
         self.accepted.append(form)
         answer = {"id": f"<{uuid4().hex}@{self.domain}>", "message": "Queued. Thank you."}
         return Answer(200, json.dumps(answer))
@@ -180,6 +182,7 @@ class FakeTwilio(FakeHttpVendor):
 
     username = "AC" + "0" * 32
     password = "token-example"
+    account_status = "active"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -198,6 +201,8 @@ class FakeTwilio(FakeHttpVendor):
         return Answer(401, _twilio_error(401, 20003, "Authenticate"))
 
     def accept(self, path: str, form: dict[str, list[str]]) -> Answer:
+        if path == f"/2010-04-01/Accounts/{self.username}.json":
+            return Answer(200, json.dumps({"sid": self.username, "status": self.account_status}))
         if path != f"/2010-04-01/Accounts/{self.username}/Messages.json":
             return Answer(
                 404, _twilio_error(404, 20404, f"The requested resource {path} was not found")
@@ -245,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         scripted = vendor._script.popleft() if vendor._script else None
         if scripted is RESET_EARLY:
             return self._reset()
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         if scripted is SLOW:
             vendor._closing.wait(DELAY)
             scripted = None
@@ -254,6 +259,8 @@ class _Handler(BaseHTTPRequestHandler):
         form = parse_qs(body, keep_blank_values=True)
         authorization = self.headers.get("Authorization", "")
         self._send(scripted or vendor._answer(self.path, authorization, form))
+
+    do_GET = do_POST
 
     def _misbehave(self, how: Misbehaviour) -> None:
         if how is RESET:
