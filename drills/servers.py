@@ -37,6 +37,10 @@ class Server:
         wait_until(self._program.answers, PATIENCE, f"{self._program.title} does not answer")
         return time.monotonic() - began
 
+    @property
+    def answers(self) -> bool:
+        return self._program.answers()
+
     def stop(self) -> None:
         """The orderly way."""
         self.thaw()

@@ -6,7 +6,6 @@ from drills.catalogue import drill
 from drills.run import Run
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-DRAIN = "from notifications import delivery; print(delivery.drain('email.normal'))"
 
 
 @drill(
@@ -25,8 +24,7 @@ def crowd(run: Run) -> None:
         stack.beat("beat-1")
         stack.beat("beat-2")
         drains = [
-            stack.start(f"drain-{number}", "python", "manage.py", "shell", "-c", DRAIN)
-            for number in range(2)
+            stack.start(f"drain-{number}", "python", "manage.py", "drain") for number in range(2)
         ]
         stack.await_accepted(sends, 400)
         clients.wait(60)
