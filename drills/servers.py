@@ -117,6 +117,12 @@ class Valkey(Server):
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url)
 
+    def accept_writes(self) -> None:
+        """However it was made to refuse them."""
+        with self.client() as client:
+            client.config_set("maxmemory", "0")
+            client.replicaof("NO", "ONE")
+
 
 def _place(var: Path) -> embedded._Place:
     var = var.resolve()

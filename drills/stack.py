@@ -74,6 +74,7 @@ class Servers:
             server.thaw()
             if not server.answers:
                 server.start()
+        self.valkey.accept_writes()
 
     def environment(self, database: str = TEMPLATE) -> dict[str, str]:
         """For every process of the service. Whatever the surroundings configure for vendors is switched off."""

@@ -128,22 +128,27 @@ def redis_restarted(run: Run) -> None:
 
 
 @drill(
-    "redis-full",
+    "redis-refuses",
     number=12,
-    breaks="Redis refuses every write: maxmemory is reached (noeviction)",
-    holds="the API still answers 201; lost 0",
+    breaks="Redis refuses every write: it is full (noeviction), then read-only as after a failover",
+    holds="the API still answers 201, the workers live on and deliver; lost 0",
 )
-def redis_full(run: Run) -> None:
-    sends = run.scale(2_000, 200)
-    with run.stack(SWEEP_INTERVAL=SWEEP) as stack:
+def redis_refuses(run: Run) -> None:
+    sends = run.scale(1_000, 100)
+    with run.stack(SWEEP_INTERVAL=SWEEP) as stack, run.servers.valkey.client() as client:
         stack.web()
-        stack.await_workers(stack.worker("worker"))
-        with run.servers.valkey.client() as client:
-            client.config_set("maxmemory", "1mb")
-            stack.post_and_wait(sends)
-            statuses = {answer.status for answer in stack.answers}
-            run.expect(f"nothing but 201 ({statuses})", statuses == {201})
-            stack.await_accepted(sends)
-            client.config_set("maxmemory", "0")
+        worker = stack.worker("worker")
+        stack.await_workers(worker)
+        client.config_set("maxmemory", "1mb")
+        stack.post_and_wait(sends)
+        run.figure("full: all delivered after, seconds", stack.await_accepted(sends))
+        client.config_set("maxmemory", "0")
+        client.replicaof("127.0.0.1", "1")
+        stack.post_and_wait(sends)
+        run.figure("read-only: all delivered after, seconds", stack.await_accepted(2 * sends))
+        client.replicaof("NO", "ONE")
         stack.wait_until_quiet()
         run.judge(stack)
+        statuses = {answer.status for answer in stack.answers}
+        run.expect(f"nothing but 201 ({statuses})", statuses == {201})
+        run.expect("the worker lives on", worker.starts == 1)
