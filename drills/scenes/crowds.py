@@ -15,9 +15,10 @@ DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_data
     holds="doubled 0, deadlocks 0, unknown 0",
 )
 def crowd(run: Run) -> None:
-    sends = run.scale(20_000, 1_500)
-    patient = {"SEND_DEADLINE": 20, "SEND_LEASE_MARGIN": 20, "CLAIM_LEASE": 60}
-    with run.stack(email="mailgun", SWEEP_INTERVAL=0.1, **patient) as stack:
+    sends = run.scale(20_000, 600)
+    with run.stack(
+        email="mailgun", SWEEP_INTERVAL=0.1, SEND_DEADLINE=20, SEND_LEASE_MARGIN=20, CLAIM_LEASE=60
+    ) as stack:
         stack.web()
         clients = stack.post(count=sends, connections=6)
         workers = [stack.worker(f"worker-{number}") for number in range(3)]
