@@ -41,6 +41,8 @@ def _forget() -> None:
     health.memory.forget()
     authentication.cache.clear()
     providers.reset()
+    slots._slots.clear()
+    delivery._breakers.clear()
     rest.end()
 
 
