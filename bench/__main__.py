@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     add("create", "POST /notifications beside an empty view", connections=16, seconds=6.0, rounds=3)
     add("deliver", "due rows beside Celery's no-op tasks", rows=20_000)
     add("latency", "POST to hand-over on an idle system", posts=100)
+    add("smtp", "mails to a local server, beside django-post-office", mails=6_000, rounds=3)
     add("idle", "memory and processor of script/server at rest", seconds=30.0)
     compare = names.add_parser("compare", help="two runs side by side, and their ratio")
     compare.add_argument("files", type=Path, nargs=2, metavar="FILE")

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from notifications.housekeeping import SHORTEST_RETENTION_DAYS
 from notifications.providers import configuration
 from notifications.providers.base import Misconfigured
 from notifications.providers.mail import address_of
@@ -58,6 +59,72 @@ def request_rate(**kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+#: Each of these is a time to wait, in seconds.
+WAITS = (
+    "SEND_DEADLINE",
+    "SEND_LEASE_MARGIN",
+    "CLAIM_LEASE",
+    "UNKNOWN_REVIEW_AFTER",
+    "SWEEP_INTERVAL",
+    "CIRCUIT_FIRST_REST",
+    "CIRCUIT_LONGEST_REST",
+    "STANDSTILL_AFTER",
+)
+
+
+@register()
+def waits(**kwargs: Any) -> list[CheckMessage]:
+    """Every wait has an end, each inside the next."""
+    found: list[CheckMessage] = [
+        Error(f"{name} is {getattr(settings, name):g}.", hint=_WAIT_HINT, id="notifications.E011")
+        for name in WAITS
+        if getattr(settings, name) <= 0
+    ]
+    call = settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN
+    if max(call, settings.DATABASE_DEADLINE) >= settings.STANDSTILL_AFTER:
+        found.append(
+            Error(
+                "STANDSTILL_AFTER is shorter than one call or one wait for the database may take, so "
+                "that workers would end themselves for no reason.",
+                hint=f"Set it to more than {max(call, settings.DATABASE_DEADLINE):g} (seconds).",
+                id="notifications.E012",
+            )
+        )
+    if settings.CIRCUIT_LONGEST_REST < settings.CIRCUIT_FIRST_REST:
+        found.append(
+            Error(
+                "CIRCUIT_LONGEST_REST is shorter than CIRCUIT_FIRST_REST.",
+                hint="The rest of an open circuit grows from the first to the longest.",
+                id="notifications.E013",
+            )
+        )
+    return found
+
+
+@register()
+def connections(**kwargs: Any) -> list[CheckMessage]:
+    """A worker with no connection would send no mail."""
+    if settings.SMTP_MAX_CONNECTIONS > 0:
+        return []
+    hint = "Servers commonly allow 10 to 50 from one address; all worker processes share these."
+    return [Error("SMTP_MAX_CONNECTIONS must be at least 1.", hint=hint, id="notifications.E014")]
+
+
+@register()
+def retention(**kwargs: Any) -> list[CheckMessage]:
+    """Nothing may be deleted before its idempotency key is forgotten."""
+    if settings.RETENTION_DAYS == 0 or settings.RETENTION_DAYS >= SHORTEST_RETENTION_DAYS:
+        return []
+    return [
+        Error(
+            f"RETENTION_DAYS is {settings.RETENTION_DAYS}; nothing is deleted as long as it is.",
+            hint=f"Set it to at least {SHORTEST_RETENTION_DAYS}: as long as an idempotency key is remembered, its "
+            "notification must be there, or the same request would send again. 0 keeps everything.",
+            id="notifications.E020",
+        )
+    ]
+
+
 @register(Tags.security)
 def debug_in_production(**kwargs: Any) -> list[CheckMessage]:
     if not (settings.PRODUCTION and settings.DEBUG):
@@ -71,6 +138,7 @@ def debug_in_production(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+_WAIT_HINT = "It is a number of seconds, and must be more than 0."
 _FROM_HINT = (
     "Set DEFAULT_FROM_EMAIL to an address that your e-mail vendor accepts as a sender, as in "
     "'Example <notifications@example.com>'."

@@ -1,4 +1,4 @@
-"""The ledger: flows, notifications and attempts. PostgreSQL is the queue.
+"""The ledger: flows, circuits, notifications and attempts. PostgreSQL is the queue.
 
 A `Notification` with status `pending` and `due_at` in the past IS the queue entry. Models decide about
 themselves; they never enqueue or send: no signals, no side effects in `save()`.
@@ -45,6 +45,9 @@ class FailureKind(models.TextChoices):
     TECHNICAL = "technical", "Technical: our own fault"
 
 
+#: The failure's code of an `unknown` one that an operator gave up.
+GIVEN_UP = "given_up"
+
 #: Everything that goes to the sandbox has one lane of its own, so that tests never delay the real.
 SANDBOX_LANE = "sandbox"
 
@@ -79,6 +82,45 @@ class Flow(models.Model):
         return f"{self.project} · {self.lane}"
 
 
+class Circuit(models.Model):
+    """Whether a provider may be called for a sender, shared by all workers. See circuits.py.
+
+    A row exists from the first trouble on. Nothing of an open circuit is claimed, so that a password which was
+    changed, or a server that is down, costs what waits no attempt.
+    """
+
+    class Cause(models.TextChoices):
+        REFUSED = "refused", "It refuses our account or this sender"
+        THROTTLED = "throttled", "It asked for a pause"
+        UNREACHABLE = "unreachable", "No connection"
+        FAILING = "failing", "Too many calls failed"
+
+    provider = models.CharField(max_length=50)
+    sender = models.CharField(
+        max_length=320,
+        blank=True,
+        help_text="A project's own From address; empty for the service's.",
+    )
+    #: NULL: closed. Ahead: open, nothing is claimed. Past: one notification is to find out.
+    open_until = models.DateTimeField(null=True, blank=True)
+    opened_at = models.DateTimeField(null=True, blank=True)
+    #: Probes that failed since it opened; each doubles the wait.
+    trips = models.SmallIntegerField(default=0)
+    #: What opened it last, and the provider's words.
+    cause = models.CharField(max_length=11, choices=Cause.choices, blank=True)
+    code = models.CharField(max_length=100, blank=True)
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        constraints = (
+            # Also the index by which a claim asks.
+            models.UniqueConstraint(fields=("provider", "sender"), name="circuit_of_sender"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.provider} · {self.sender or 'own sender'}"
+
+
 class NotificationQuerySet(models.QuerySet["Notification"]):
     def of_project(self, project_id: int) -> NotificationQuerySet:
         return self.filter(project_id=project_id)
@@ -86,6 +128,10 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
     def cancellable(self) -> NotificationQuerySet:
         """Nothing of it has left: a claimed row is too, since BEGIN asks for `pending` once more."""
         return self.filter(status=Status.PENDING)
+
+    def held(self) -> NotificationQuerySet:
+        """Nobody knows whether they were sent, no policy decides any more, and no operator has yet."""
+        return self.filter(status=Status.UNKNOWN, review_at=None, settled_by_hand=False)
 
 
 class Notification(models.Model):
@@ -144,8 +190,11 @@ class Notification(models.Model):
     lapses = models.SmallIntegerField(default=0)
     #: When the policy decides about an `unknown`; NULL: an operator does.
     review_at = models.DateTimeField(null=True, blank=True)
-    #: How often the policy, or an operator, sent it again from `unknown`.
+    #: How often the policy sent it again from `unknown`.
     resends = models.SmallIntegerField(default=0)
+    #: An operator has said what no provider did about an `unknown` one: it arrived, it is given up, or a newer
+    #: one takes its place. So a `sent` one may have no accepted attempt.
+    settled_by_hand = models.BooleanField(default=False, db_default=False, editable=False)
     resend_of = models.OneToOneField(
         "self", models.PROTECT, null=True, blank=True, related_name="resent_as"
     )
@@ -173,6 +222,7 @@ class Notification(models.Model):
             ("resend_notification", "Can send a notification once more"),
             ("retry_notification", "Can have a waiting notification tried now"),
             ("cancel_notification", "Can cancel a waiting notification"),
+            ("settle_notification", "Can say what became of an unknown notification"),
         )
         indexes = (
             # queue.CLAIM: the next due rows of one flow.
@@ -204,6 +254,12 @@ class Notification(models.Model):
                 fields=("review_at",),
                 name="notification_review",
                 condition=Q(review_at__isnull=False),
+            ),
+            # The console: unknown rows that wait for an operator's word.
+            models.Index(
+                fields=("id",),
+                name="notification_held",
+                condition=Q(status=Status.UNKNOWN, review_at=None, settled_by_hand=False),
             ),
             # GET /notifications and the admin's list, newest first (ids are time-ordered).
             models.Index(fields=("project", "id"), name="notification_project"),
@@ -349,6 +405,10 @@ class Heartbeat(models.Model):
     kind = models.CharField(max_length=20)
     queues = models.CharField(max_length=100, blank=True)
     seen_at = models.DateTimeField(db_default=Now())
+    #: Which code it runs (notifyproj/version.py); empty for a process older than this field.
+    version = models.CharField(max_length=20, blank=True, db_default="")
+    #: Seconds by which its own clock is ahead of the database's.
+    clock_ahead = models.FloatField(db_default=0.0)
 
     def __str__(self) -> str:
         return self.name

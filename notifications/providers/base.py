@@ -59,11 +59,23 @@ class ProviderError(Exception):
 
 
 class Temporary(ProviderError):
-    """Surely not accepted, and worth another try; `retry_after` seconds at the earliest, where told."""
+    """Surely not accepted, and worth another try; `retry_after` seconds at the earliest, where told.
 
-    def __init__(self, code: str, detail: str = "", *, retry_after: float | None = None) -> None:
+    `recipient_only` where the refusal is about this recipient alone (a full mailbox, greylisting), and says
+    nothing about how the provider is.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        retry_after: float | None = None,
+        recipient_only: bool = False,
+    ) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
+        self.recipient_only = recipient_only
 
 
 class Permanent(ProviderError):
@@ -94,8 +106,10 @@ class Provider(abc.ABC):
     name: str
     #: Sending the same message twice is harmless, so what lapsed is simply sent again.
     repeatable: ClassVar[bool] = False
-    #: Calls one worker process has in flight at most, per lane.
-    max_in_flight: ClassVar[int] = 64
+    #: Whether it is left alone for a while when it is down or refuses our account (circuits.py).
+    has_circuit: ClassVar[bool] = True
+    #: Calls one worker process has in flight at most, over all lanes.
+    max_in_flight: int = 64
 
     @abc.abstractmethod
     def send(self, message: Message, deadline: Deadline) -> Sent:
@@ -104,6 +118,14 @@ class Provider(abc.ABC):
         Raises `Temporary`, `Permanent`, `Misconfigured` or `Ambiguous`. Any other exception is a bug; the
         engine treats it as `Ambiguous`, since it cannot know what had left by then.
         """
+
+    def verify(self, deadline: Deadline) -> str:
+        """Ask the vendor, over a connection of its own, whether it would take a message from us. Sends nothing.
+
+        Returns in words what was found; "" where there is nobody to ask, or no harmless question is known.
+        Raises as `send` does.
+        """
+        return ""
 
     def close(self) -> None:  # noqa: B027  (most keep nothing that has to be closed)
         """Close the connections that the calling thread has kept; the next send opens new ones."""
