@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
             benchmark.add_argument(f"--{option}", type=type(default), default=default)
         return benchmark
 
-    add("create", "POST /notifications beside an empty view", connections=16, seconds=6.0, rounds=3)
+    add("create", "POST /notifications beside an empty view", seconds=4.0, rounds=3)
     add("deliver", "due rows beside Celery's no-op tasks", rows=20_000)
     add("latency", "POST to hand-over on an idle system", posts=100)
     add("smtp", "mails to a local server, beside django-post-office", mails=6_000, rounds=3)
