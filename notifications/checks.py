@@ -116,6 +116,15 @@ def retention(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+@register()
+def connections(**kwargs: Any) -> list[CheckMessage]:
+    """A worker with no connection would send no mail."""
+    if settings.SMTP_MAX_CONNECTIONS > 0:
+        return []
+    hint = "Servers commonly allow 10 to 50 from one address; all worker processes share these."
+    return [Error("SMTP_MAX_CONNECTIONS must be at least 1.", hint=hint, id="notifications.E014")]
+
+
 @register(Tags.security)
 def debug_in_production(**kwargs: Any) -> list[CheckMessage]:
     if not (settings.PRODUCTION and settings.DEBUG):

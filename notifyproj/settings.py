@@ -272,6 +272,8 @@ if EMAIL_URL:
             "or smtp+ssl:// (TLS from the start)."
         ) from error
 EMAIL_TIMEOUT = 10
+#: Connections that one worker process opens to the SMTP server at most.
+SMTP_MAX_CONNECTIONS = env.int("SMTP_MAX_CONNECTIONS", 16)
 ANYMAIL: dict[str, Any] = env.json("ANYMAIL", {}) | {
     "MAILGUN_API_KEY": MAILGUN_API_KEY,
     "MAILGUN_SENDER_DOMAIN": MAILGUN_DOMAIN,
@@ -368,6 +370,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "notifications.admin.site.environment_badge",
     "GLOBAL_CALLBACK": "notifications.admin.site.context",
+    "DASHBOARD_CALLBACK": "notifications.admin.site.start_page",
     "STYLES": ["notifications.admin.site.stylesheet"],
     "SIDEBAR": {"navigation": "notifications.admin.site.navigation"},
     # Blue, as on the start page.

@@ -52,12 +52,30 @@ class SmtpContract(VendorContract):
 
 
 class TestSmtp(SmtpContract):
-    @pytest.fixture
-    def vendor(self) -> Iterator[FakeSmtp]:
-        with FakeSmtp() as server:
+    @pytest.fixture(params=[False, True], ids=["one-by-one", "pipelining"])
+    def vendor(self, request: Any) -> Iterator[FakeSmtp]:
+        with FakeSmtp(pipelining=request.param) as server:
             yield server
 
     # --- the answers, by where they fall
+
+    @pytest.mark.parametrize(
+        ("stage", "reply", "of_the_recipient"),
+        [
+            ("RCPT", "451 4.7.1 Greylisted", True),
+            ("RCPT", "452 4.2.2 Mailbox full", True),
+            ("RCPT", "421 4.3.2 Closing", False),
+            ("MAIL", "451 4.3.0 Disk full", False),
+            ("DOT", "451 4.3.0 Queue is full", False),
+        ],
+    )
+    def test_a_refusal_of_one_recipient_is_told_from_one_of_all(
+        self, provider: Provider, vendor: FakeSmtp, stage: str, reply: str, of_the_recipient: bool
+    ) -> None:
+        vendor.next(stage, reply)
+        with pytest.raises(Temporary) as caught:
+            self.send(provider)
+        assert caught.value.recipient_only is of_the_recipient
 
     @pytest.mark.parametrize(
         ("stage", "reply", "meaning"),

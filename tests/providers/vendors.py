@@ -308,6 +308,8 @@ class Mail:
 class FakeSmtp:
     """An SMTP server: plain, with STARTTLS (`tls`) and log-in, or with TLS from the start (`smtps`).
 
+    With `pipelining` it takes several commands at once, as most do.
+
     `next("RCPT", "550 5.1.1 No such user")` scripts the next such command; the stages are GREETING,
     STARTTLS, AUTH, MAIL, RCPT, DATA (the command) and DOT (the end of the message).
     """
@@ -321,7 +323,9 @@ class FakeSmtp:
         tls: ssl.SSLContext | None = None,
         smtps: ssl.SSLContext | None = None,
         log_in: bool = False,
+        pipelining: bool = False,
     ) -> None:
+        self.pipelining = pipelining
         self.accepted: list[Mail] = []
         self.connections = 0
         self.tls, self.smtps, self.log_in = tls, smtps, log_in
@@ -390,6 +394,13 @@ class FakeSmtp:
         await asyncio.sleep(0.01)  # the sockets are closed in the loop's next turns
 
     # What aiosmtpd asks its handler.
+
+    async def handle_EHLO(
+        self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        more = ["250-PIPELINING"] if self.pipelining else []
+        return [*responses[:-1], *more, responses[-1]]
 
     async def handle_DATA(self, server: _Session, session: Any, envelope: Any) -> str:
         if await server.scripted("DOT"):
