@@ -102,6 +102,15 @@ def waits(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register()
+def connections(**kwargs: Any) -> list[CheckMessage]:
+    """A worker with no connection would send no mail."""
+    if settings.SMTP_MAX_CONNECTIONS > 0:
+        return []
+    hint = "Servers commonly allow 10 to 50 from one address; all worker processes share these."
+    return [Error("SMTP_MAX_CONNECTIONS must be at least 1.", hint=hint, id="notifications.E014")]
+
+
+@register()
 def retention(**kwargs: Any) -> list[CheckMessage]:
     """Nothing may be deleted before its idempotency key is forgotten."""
     if settings.RETENTION_DAYS == 0 or settings.RETENTION_DAYS >= SHORTEST_RETENTION_DAYS:
@@ -114,15 +123,6 @@ def retention(**kwargs: Any) -> list[CheckMessage]:
             id="notifications.E020",
         )
     ]
-
-
-@register()
-def connections(**kwargs: Any) -> list[CheckMessage]:
-    """A worker with no connection would send no mail."""
-    if settings.SMTP_MAX_CONNECTIONS > 0:
-        return []
-    hint = "Servers commonly allow 10 to 50 from one address; all worker processes share these."
-    return [Error("SMTP_MAX_CONNECTIONS must be at least 1.", hint=hint, id="notifications.E014")]
 
 
 @register(Tags.security)

@@ -132,6 +132,12 @@ def test_a_wait_that_makes_no_sense_is_named(
     assert ids(checks.waits()) == [problem]
 
 
+def test_a_service_without_a_connection_for_mail_is_named(settings: Any) -> None:
+    assert checks.connections() == []
+    settings.SMTP_MAX_CONNECTIONS = 0
+    assert ids(checks.connections()) == ["notifications.E014"]
+
+
 @pytest.mark.parametrize("days", [0, 7, 3650])
 def test_a_sensible_retention_is_no_problem(settings: Any, days: int) -> None:
     settings.RETENTION_DAYS = days
@@ -142,9 +148,3 @@ def test_a_sensible_retention_is_no_problem(settings: Any, days: int) -> None:
 def test_a_retention_shorter_than_an_idempotency_key_is_an_error(settings: Any, days: int) -> None:
     settings.RETENTION_DAYS = days
     assert ids(checks.retention()) == ["notifications.E020"]
-
-
-def test_a_service_without_a_connection_for_mail_is_named(settings: Any) -> None:
-    assert checks.connections() == []
-    settings.SMTP_MAX_CONNECTIONS = 0
-    assert ids(checks.connections()) == ["notifications.E014"]

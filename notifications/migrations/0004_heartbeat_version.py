@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("notifications", "0006_held_index")]
+    dependencies = [("notifications", "0003_circuit")]
 
     operations = [
         migrations.AddField(
