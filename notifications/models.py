@@ -405,6 +405,10 @@ class Heartbeat(models.Model):
     kind = models.CharField(max_length=20)
     queues = models.CharField(max_length=100, blank=True)
     seen_at = models.DateTimeField(db_default=Now())
+    #: Which code it runs (notifyproj/version.py); empty for a process older than this field.
+    version = models.CharField(max_length=20, blank=True, db_default="")
+    #: Seconds by which its own clock is ahead of the database's.
+    clock_ahead = models.FloatField(db_default=0.0)
 
     def __str__(self) -> str:
         return self.name

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("notifications", "0003_circuit")]
+    dependencies = [("notifications", "0004_heartbeat_version")]
 
     operations = [
         migrations.AlterModelOptions(
