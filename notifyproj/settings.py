@@ -238,6 +238,7 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "beat is alive": {"task": "notifications.tasks.beat_is_alive", "schedule": schedule(30)},
+    "forgetting": {"task": "notifications.tasks.go_on_forgetting", "schedule": schedule(30)},
     "housekeeping": {"task": "notifications.tasks.housekeeping", "schedule": schedule(600)},
 }
 

@@ -274,8 +274,8 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
     ),
     destroy=extend_schema(
         summary="Forget a person: addresses and content are erased",
-        description="Some thousand of a person's notifications are erased at once; the content of more than that goes "
-        "within minutes after the answer.",
+        description="Some thousand of a person's notifications are erased before the answer; the content of the "
+        "others within minutes after it.",
         responses={
             204: OpenApiResponse(description="Forgotten: nothing goes out to the person any more."),
             202: OpenApiResponse(
