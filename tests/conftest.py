@@ -25,6 +25,7 @@ def pytest_configure() -> None:
     storage = "django.contrib.staticfiles.storage.StaticFilesStorage"
     django_settings.STORAGES["staticfiles"]["BACKEND"] = storage
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    django_settings.REDIS_KEY_PREFIX = f"test:{worker}:"
     django_settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = f"test:{worker}:"
 
 

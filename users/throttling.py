@@ -88,7 +88,7 @@ class RateLimiter:
         """What is left after this request; None when Redis cannot be asked."""
         if time.monotonic() < self._rest_until:
             return None
-        prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+        prefix = settings.REDIS_KEY_PREFIX
         try:
             allowed, tokens = self._take(keys=[f"{prefix}rate:{key_id}"], args=[limit, window])
         except redis.RedisError as error:
