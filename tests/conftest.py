@@ -112,6 +112,9 @@ def wait_until() -> Callable[..., None]:
     return wait
 
 
+WORKER = ("worker", "-l", "WARNING", "--without-gossip", "--without-mingle")
+
+
 @pytest.fixture
 def start_worker(
     wait_until: Callable[..., None],
@@ -121,7 +124,7 @@ def start_worker(
 
     def start(app: str = "notifyproj", **environment: Any) -> subprocess.Popen[bytes]:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "WARNING"],
+            [sys.executable, "-m", "celery", "-A", app, *WORKER],
             env=os.environ | _surroundings() | {k: str(v) for k, v in environment.items()},
         )
         started.append(worker)
