@@ -249,6 +249,8 @@ STANDSTILL_AFTER = env.float("STANDSTILL_AFTER", 180.0)
 MAX_ATTEMPTS = env.int("MAX_ATTEMPTS", 25)
 #: Seconds an idempotency key is remembered.
 IDEMPOTENCY_KEY_TTL = 7 * 24 * 3600
+#: Days after which a notification that has ended is deleted, with its attempts; 0: never.
+RETENTION_DAYS = env.int("RETENTION_DAYS", 0)
 
 # --- Channels and their vendors ------------------------------------------------------------------------
 
@@ -271,6 +273,8 @@ if EMAIL_URL:
             "or smtp+ssl:// (TLS from the start)."
         ) from error
 EMAIL_TIMEOUT = 10
+#: Connections that one worker process opens to the SMTP server at most.
+SMTP_MAX_CONNECTIONS = env.int("SMTP_MAX_CONNECTIONS", 16)
 ANYMAIL: dict[str, Any] = env.json("ANYMAIL", {}) | {
     "MAILGUN_API_KEY": MAILGUN_API_KEY,
     "MAILGUN_SENDER_DOMAIN": MAILGUN_DOMAIN,
@@ -367,6 +371,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "notifications.admin.site.environment_badge",
     "GLOBAL_CALLBACK": "notifications.admin.site.context",
+    "DASHBOARD_CALLBACK": "notifications.admin.site.start_page",
     "STYLES": ["notifications.admin.site.stylesheet"],
     "SIDEBAR": {"navigation": "notifications.admin.site.navigation"},
     # Blue, as on the start page.
