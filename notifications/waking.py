@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -41,7 +42,12 @@ def publish(lane: str) -> None:
     """Send the lane's wake-up to the broker. Raises what the broker's client raises."""
     from notifyproj.celery import app
 
-    app.send_task(DRAIN_TASK, args=(lane,), queue=queue_of(lane))
+    app.send_task(DRAIN_TASK, args=(lane,))
+
+
+def route(name: str, args: tuple[Any, ...], *rest: Any, **options: Any) -> dict[str, str] | None:
+    """Celery's router: a wake-up, also a retried one, goes to the workers that look after its lane."""
+    return {"queue": queue_of(args[0])} if name == DRAIN_TASK else None
 
 
 def hint(lane: str) -> None:
