@@ -14,6 +14,8 @@ import structlog
 from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
 
+from notifyproj import broker
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -139,10 +141,23 @@ STORAGES = {
 DATABASE_DEADLINE = env.float("DATABASE_DEADLINE", 4.0 if "granian" in sys.argv[0] else 60.0)
 
 
+def _read_database_url(url: str) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = env.db_url_config(url)
+    except (ValueError, KeyError):
+        config = {}
+    if not url.startswith(("postgres://", "postgresql://")) or not config.get("NAME"):
+        # Without the URL itself, and without what caused this: both may hold a password.
+        raise ImproperlyConfigured(
+            "DATABASE_URL cannot be read. Write postgres://user:password@host:5432/name."
+        )
+    return config
+
+
 def _database() -> dict[str, Any]:
     url = _required_in_production("DATABASE_URL")
     if url:
-        config: dict[str, Any] = env.db_url_config(url)
+        config = _read_database_url(url)
         # A UNIX socket's folder stands percent-encoded where the host does, as libpq has it.
         config["HOST"] = unquote(config["HOST"])
     else:
@@ -173,8 +188,10 @@ DATABASES = {"default": _database()}
 
 def _redis_url() -> str:
     url = _required_in_production("REDIS_URL")
-    if url:
+    if url.startswith(("redis://", "rediss://", "unix://")):
         return url
+    if url:
+        raise ImproperlyConfigured("REDIS_URL cannot be read. Write redis://host:6379/0.")
     from notifyproj import embedded
 
     return f"unix://{embedded.valkey(VAR_DIR)}?db=0"
@@ -191,14 +208,12 @@ REDIS_URL = _redis_url()
 # Why each of these: docs/decisions.md, "Celery's settings".
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or _as_broker_url(REDIS_URL)
-CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": 900,
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    "socket_keepalive": not CELERY_BROKER_URL.startswith("redis+socket"),
-    "health_check_interval": 10,
-    "global_keyprefix": env.str("REDIS_KEY_PREFIX", "ntf:"),
-}
+#: Prefix of every key in Redis. RabbitMQ has virtual hosts instead.
+REDIS_KEY_PREFIX = env.str("REDIS_KEY_PREFIX", "ntf:")
+CELERY_BROKER_TRANSPORT_OPTIONS = broker.transport_options(CELERY_BROKER_URL, REDIS_KEY_PREFIX)
+CELERY_BROKER_USE_SSL = broker.tls(CELERY_BROKER_URL)
+CELERY_TASK_QUEUES = broker.queues(CELERY_BROKER_URL)
+CELERY_TASK_ROUTES = ["notifications.waking.route"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A Redis that answers, but refuses (full, read-only after a failover), is no reason for a worker to end.
@@ -221,10 +236,12 @@ CELERY_WORKER_CONCURRENCY = 12
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = not broker.is_rabbitmq(CELERY_BROKER_URL)
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "beat is alive": {"task": "notifications.tasks.beat_is_alive", "schedule": schedule(30)},
+    "forgetting": {"task": "notifications.tasks.go_on_forgetting", "schedule": schedule(30)},
     "housekeeping": {"task": "notifications.tasks.housekeeping", "schedule": schedule(600)},
 }
 
