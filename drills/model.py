@@ -11,7 +11,6 @@ Time passes by moving all stored times into the past, because only the database'
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from drills import promises
-from drills.promises import Name, Snapshot, Step, World, take_snapshot
+from drills.promises import Name, Step, World, take_snapshot
 from notifications import changes, intake, queue
 from notifications.intake import Submission
 from notifications.models import Flow, Notification
@@ -520,7 +519,7 @@ def erase_everything() -> None:
             *("notifications_notification", "notifications_flow"),
             *("users_address", "users_recipient"),
         ):
-            cursor.execute(f"DELETE FROM {table}")  # noqa: S608  (constants)
+            cursor.execute(f"DELETE FROM {table}")
 
 
 @contextmanager

@@ -73,9 +73,12 @@ class Run:
             self.result.failed.append(sentence)
             self.note(f"DOES NOT HOLD: {sentence}")
 
-    def judge(self, stack: Stack, *, part: str = "", ends: Collection[str] = ()) -> Verdict:
-        """Have the judge weigh the stack's evidence, and expect no fault of any kind."""
-        verdict = stack.judge(ends=ends)
+    def judge(self, stack: Stack, *, part: str = "", **allowed: Collection[str]) -> Verdict:
+        """Have the judge weigh the stack's evidence, and expect no fault of any kind.
+
+        `allowed`: see `Stack.judge`. `part` stands before each figure, where a drill has several.
+        """
+        verdict = stack.judge(**allowed)
         prefix = f"{part} " if part else ""
         self.figure(f"{prefix}accepted (201)", verdict.promised)
         self.figure(f"{prefix}copies at the vendor", verdict.accepted)

@@ -117,11 +117,12 @@ INVARIANTS = (
         "sent_without_acceptance",
         """
         SELECT n.id FROM notifications_notification n
-        WHERE n.id >= %(since)s AND n.id < %(until)s AND n.status IN ('sent', 'delivered') AND NOT EXISTS (
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND n.status IN ('sent', 'delivered')
+          AND NOT n.settled_by_hand AND NOT EXISTS (
             SELECT FROM notifications_attempt a WHERE a.notification_id = n.id AND a.outcome = 'accepted')
         LIMIT %(limit)s
         """,
-        "sent, but no attempt says that a provider accepted it",
+        "sent, but neither an attempt nor an operator says that a provider accepted it",
         _TELL_US + " Look for it in the provider's log; resend what is not there.",
     ),
     Invariant(

@@ -2,19 +2,16 @@
 own list of what it took beside ours.
 
 The ledger is gone through in chunks of ids, so that millions of rows need little memory and no long transaction; what
-must hold of each chunk are the invariants (invariants.py). The provider's ids wait in a temporary file of SQLite.
+must hold of each chunk are the invariants (invariants.py).
 """
 
 from __future__ import annotations
 
-import re
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -22,11 +19,10 @@ from django.db import connection
 from notifications import ids, providers
 from notifications.invariants import OF_HISTORY, parameters
 from notifications.models import Notification
+from notifications.provider_log import ASKED_TOGETHER, ProviderLog, batches, key_of, notification_in
 
 #: Notifications that are looked at together.
 CHUNK = 10_000
-#: Ids that SQLite and PostgreSQL are asked for together.
-ASKED_TOGETHER = 500
 
 # Where the next chunk begins.
 BOUNDARY = """
@@ -60,8 +56,6 @@ MEANINGS = {invariant.code: invariant.meaning for invariant in OF_HISTORY} | {
 }
 
 _SENT = {"sent", "delivered"}
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-T = TypeVar("T")
 
 
 @dataclass
@@ -102,54 +96,6 @@ class Reconciliation:
                 difference.first.append(str(each))
 
 
-class ProviderLog:
-    """The ids in a provider's export, and which of them we know. On disk, so that there may be millions."""
-
-    def __init__(self, written: Iterable[str]) -> None:
-        # A file that SQLite removes by itself.
-        self._store = sqlite3.connect("", isolation_level=None)
-        self._store.execute(
-            "CREATE TABLE log (key TEXT PRIMARY KEY, written TEXT, known INTEGER DEFAULT 0) WITHOUT ROWID"
-        )
-        self._store.execute("BEGIN")
-        self._store.executemany(
-            "INSERT OR IGNORE INTO log (key, written) VALUES (?, ?)",
-            ((key_of(each), each.strip()) for each in written if key_of(each)),
-        )
-
-    def __len__(self) -> int:
-        return int(self._store.execute("SELECT count(*) FROM log").fetchone()[0])
-
-    def know(self, keys: list[str]) -> set[str]:
-        """Note that we know these, and return those of them that are in the log."""
-        found: set[str] = set()
-        for some in _batches(keys, ASKED_TOGETHER):
-            marks = ",".join("?" * len(some))
-            found |= {
-                key
-                for (key,) in self._store.execute(
-                    f"UPDATE log SET known = 1 WHERE key IN ({marks}) RETURNING key",  # noqa: S608
-                    some,
-                )
-            }
-        return found
-
-    def not_known(self) -> Iterator[str]:
-        """As they are written in the export."""
-        for (written,) in self._store.execute(
-            "SELECT written FROM log WHERE NOT known ORDER BY key"
-        ):
-            yield written
-
-    def close(self) -> None:
-        self._store.close()
-
-
-def key_of(written: str) -> str:
-    """A message id as both sides mean it: without angle brackets, whatever its case."""
-    return written.strip().strip("\"'").strip().removeprefix("<").removesuffix(">").strip().lower()
-
-
 def reconcile(
     since: datetime | None = None,
     until: datetime | None = None,
@@ -169,7 +115,7 @@ def reconcile(
         progress(result.total)
     if log:
         result.in_log = len(log)
-        for some in _batches(log.not_known(), ASKED_TOGETHER):
+        for some in batches(log.not_known(), ASKED_TOGETHER):
             _look_up(some, result)
     return result
 
@@ -223,7 +169,7 @@ def _look_up(written: list[str], result: Reconciliation) -> None:
     known = {
         spelled[spelling] for spelling in elsewhere.values_list("provider_message_id", flat=True)
     }
-    named = {each: _notification_in(each) for each in written if each not in known}
+    named = {each: notification_in(each) for each in written if each not in known}
     asked = Notification.objects.filter(id__in=[id for id in named.values() if id])
     statuses = dict(asked.values_list("id", "status"))
     for each, id in named.items():
@@ -239,19 +185,7 @@ def _spellings(written: str) -> set[str]:
     return {bare, f"<{bare}>", key_of(written), f"<{key_of(written)}>"}
 
 
-def _notification_in(written: str) -> UUID | None:
-    """Our Message-ID of an e-mail holds the notification's own id."""
-    found = _UUID.search(key_of(written))
-    return UUID(found[0]) if found else None
-
-
 def _rows(statement: str, values: dict[str, Any]) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return list(cursor.fetchall())
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

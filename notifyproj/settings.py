@@ -141,10 +141,23 @@ STORAGES = {
 DATABASE_DEADLINE = env.float("DATABASE_DEADLINE", 4.0 if "granian" in sys.argv[0] else 60.0)
 
 
+def _read_database_url(url: str) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = env.db_url_config(url)
+    except (ValueError, KeyError):
+        config = {}
+    if not url.startswith(("postgres://", "postgresql://")) or not config.get("NAME"):
+        # Without the URL itself, and without what caused this: both may hold a password.
+        raise ImproperlyConfigured(
+            "DATABASE_URL cannot be read. Write postgres://user:password@host:5432/name."
+        )
+    return config
+
+
 def _database() -> dict[str, Any]:
     url = _required_in_production("DATABASE_URL")
     if url:
-        config: dict[str, Any] = env.db_url_config(url)
+        config = _read_database_url(url)
         # A UNIX socket's folder stands percent-encoded where the host does, as libpq has it.
         config["HOST"] = unquote(config["HOST"])
     else:
@@ -175,8 +188,10 @@ DATABASES = {"default": _database()}
 
 def _redis_url() -> str:
     url = _required_in_production("REDIS_URL")
-    if url:
+    if url.startswith(("redis://", "rediss://", "unix://")):
         return url
+    if url:
+        raise ImproperlyConfigured("REDIS_URL cannot be read. Write redis://host:6379/0.")
     from notifyproj import embedded
 
     return f"unix://{embedded.valkey(VAR_DIR)}?db=0"
@@ -224,6 +239,7 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "beat is alive": {"task": "notifications.tasks.beat_is_alive", "schedule": schedule(30)},
+    "forgetting": {"task": "notifications.tasks.go_on_forgetting", "schedule": schedule(30)},
     "housekeeping": {"task": "notifications.tasks.housekeeping", "schedule": schedule(600)},
 }
 

@@ -17,7 +17,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 from rest_framework.test import APIClient
 
-from notifications import health, intake, providers
+from notifications import delivery, health, intake, providers, slots
 from notifyproj.postgres.base import rest
 from tests.factories import ApiKeyFactory, ProjectFactory
 from users import authentication
@@ -47,6 +47,8 @@ def _forget() -> None:
     health.memory.forget()
     authentication.cache.clear()
     providers.reset()
+    slots._slots.clear()
+    delivery._breakers.clear()
     rest.end()
 
 

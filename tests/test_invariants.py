@@ -98,6 +98,14 @@ def test_a_late_answer_to_a_call_before_the_policys_resend_is_no_breach():
     assert broken() == {}
 
 
+def test_an_operators_word_is_as_good_as_an_acceptance():
+    notification = NotificationFactory(status="unknown", fence=1)
+    AttemptFactory(notification=notification)
+    changes.settle_as_arrived(notification.id)
+    assert Notification.objects.get().status == "sent"
+    assert broken() == {}
+
+
 def test_sending_twice_to_a_repeatable_provider_is_no_breach():
     notification = sent("delivered", fence=2)
     accepted(notification, fence=1, provider="inbox")

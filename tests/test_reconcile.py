@@ -14,9 +14,9 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from notifications import ids, reconciling
+from notifications import ids, provider_log, reconciling
 from notifications.models import Notification
-from notifications.reconciling import key_of
+from notifications.provider_log import key_of
 from tests.factories import AttemptFactory, NotificationFactory
 
 pytestmark = pytest.mark.django_db
@@ -251,7 +251,8 @@ def test_csv_is_read_by_its_column(log: Any, header: str, row: str, args: tuple[
 def test_a_log_of_many_batches_is_compared_like_one(
     log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciling, "ASKED_TOGETHER", 2)
+    for module in (reconciling, provider_log):
+        monkeypatch.setattr(module, "ASKED_TOGETHER", 2)
     path = log(*(message_id(sent()) for _ in range(5)), *(f"other-{n}" for n in range(5)))
     assert as_document("--provider-log", path)["differences"]["not_ours"]["count"] == 5
 

@@ -9,7 +9,7 @@ from django.db import connection
 
 from notifications import invariants, providers
 from notifications.doctor.findings import Finding, error, ok, warning
-from notifications.models import SANDBOX_LANE, Circuit, Flow
+from notifications.models import SANDBOX_LANE, Circuit, Flow, Notification
 
 #: Seconds a lane may be overdue before somebody should look, and before it is called an error.
 OVERDUE_WARNING = 30.0
@@ -32,18 +32,6 @@ FROM notifications_flow flow CROSS JOIN LATERAL (
 ) due
 WHERE NOT flow.paused GROUP BY flow.lane ORDER BY flow.lane
 """  # noqa: S608  (constants)
-
-# By the index on (project, status, id). What was resent since, or erased, waits for nobody.
-HELD = """
-SELECT count(*) FROM (
-    SELECT FROM users_project project CROSS JOIN LATERAL (
-        SELECT FROM notifications_notification n
-        WHERE n.project_id = project.id AND n.status = 'unknown' AND n.review_at IS NULL AND n.erased_at IS NULL
-          AND NOT EXISTS (SELECT FROM notifications_notification newer WHERE newer.resend_of_id = n.id)
-        LIMIT %(most)s
-    ) held LIMIT %(most)s
-) first
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +120,7 @@ def _open(circuit: Circuit) -> Finding:
 
 
 def held() -> Iterator[Finding]:
-    with connection.cursor() as cursor:
-        cursor.execute(HELD, {"most": MOST})
-        [(count,)] = cursor.fetchall()
+    count = Notification.objects.held().filter(erased_at=None)[:MOST].count()
     if count:
         yield warning(
             "unknown",

@@ -94,6 +94,8 @@ def _ask_broker() -> None:
     url = settings.CELERY_BROKER_URL
     options = {"socket_timeout": DEADLINE, "socket_connect_timeout": DEADLINE}
     of_redis = url.startswith("redis")
+    if "://" not in url:
+        raise ValueError("no URL")  # Kombu would take it for a host.
     with Connection(
         url, connect_timeout=DEADLINE, transport_options=options if of_redis else {}
     ) as connection:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +15,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError
 
 from notifications.models import Status
-from notifications.reconciling import MEANINGS, ProviderLog, Reconciliation, reconcile
+from notifications.provider_log import ProviderLog, UnreadableLog
+from notifications.reconciling import MEANINGS, Reconciliation, reconcile
 
-#: What vendors call the column, without what is no letter.
-COLUMNS = ("messageid", "messagesid", "sid", "id")
 #: Seconds between two lines of progress.
 TELL_EVERY = 5.0
 
@@ -68,10 +64,12 @@ class Command(BaseCommand):
             )
         self.told_at = time.monotonic()
         try:
-            with closing(load(path, column)) if path else nullcontext() as log:
+            with closing(ProviderLog.read(path, column)) if path else nullcontext() as log:
                 result = reconcile(
                     since, until, log, options["provider"], options["ids"], self._progress
                 )
+        except UnreadableLog as error:
+            raise CommandError(str(error)) from error
         except (DatabaseError, InterfaceError) as error:
             raise CommandError(f"The database could not be asked: {error}") from error
         self._tell(result, options["json"], with_log=path is not None)
@@ -143,48 +141,3 @@ def moment(text: str) -> datetime:
             f"{text!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00+00:00"
         ) from None
     return given if given.tzinfo else given.replace(tzinfo=UTC)
-
-
-def load(path: Path, column: str | None) -> ProviderLog:
-    """Raises CommandError where the file cannot be read or holds no id."""
-    try:
-        log = ProviderLog(message_ids(path, column))
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path} is no text in UTF-8; export it as CSV.") from error
-    except csv.Error as error:
-        raise CommandError(f"{path} cannot be read as CSV: {error}.") from error
-    if not len(log):
-        raise CommandError(f"{path} holds no message id.")
-    return log
-
-
-def message_ids(path: Path, column: str | None) -> Iterator[str]:
-    """Of CSV, where a column is named or the first line is a header; else the lines themselves."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        separator = next((each for each in (",", ";", "\t") if each in first), ",")
-        header = next(csv.reader([first], delimiter=separator), [])
-        name = column if column is not None else _column_of(header)
-        if name is None and separator in first:
-            raise CommandError(
-                f"Which column of {path} has the message id? Name it: --column. {_named(header)}"
-            )
-        if name is None:
-            yield from file
-            return
-        if name not in header:
-            raise CommandError(f"{path} has no column {name!r}. {_named(header)}")
-        for row in csv.DictReader(file, delimiter=separator):
-            yield row[name] or ""
-
-
-def _column_of(header: list[str]) -> str | None:
-    names = {re.sub("[^a-z]", "", name.lower()): name for name in header}
-    return next((names[known] for known in COLUMNS if known in names), None)
-
-
-def _named(header: list[str]) -> str:
-    return f"It has: {', '.join(header)}."
