@@ -59,11 +59,23 @@ class ProviderError(Exception):
 
 
 class Temporary(ProviderError):
-    """Surely not accepted, and worth another try; `retry_after` seconds at the earliest, where told."""
+    """Surely not accepted, and worth another try; `retry_after` seconds at the earliest, where told.
 
-    def __init__(self, code: str, detail: str = "", *, retry_after: float | None = None) -> None:
+    `recipient_only` says that the provider is well and refuses this recipient alone for now (a full mailbox,
+    greylisting): no reason to hold the next message back.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str = "",
+        *,
+        retry_after: float | None = None,
+        recipient_only: bool = False,
+    ) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
+        self.recipient_only = recipient_only
 
 
 class Permanent(ProviderError):

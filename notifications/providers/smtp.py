@@ -6,7 +6,8 @@ Where the server's answer falls decides what it means (RFC 5321, 4.2.1: 4yz is t
 
 | answer | meaning |
 |---|---|
-| 421, 4yz to anything, the final dot included | Temporary |
+| 4yz to RCPT TO, but not 421 | Temporary, for this recipient alone: a full mailbox, greylisting |
+| 421, 4yz to anything else, the final dot included | Temporary |
 | 530, 534, 535, 538 to anything (RFC 4954, 6) | Misconfigured: log-in |
 | 5yz to the greeting, EHLO, STARTTLS, AUTH | Misconfigured: the server does not want us |
 | 552 to MAIL FROM (RFC 1870, 6.1) | Permanent: the message is too large |
@@ -46,6 +47,8 @@ IDLE_LIMIT = 55.0
 #: RFC 5321, 4.5.3.2.6. In fact until the deadline: from here on patience is cheaper than doubt.
 FINAL_ANSWER_TIMEOUT = 600.0
 _LOG_IN_CODES = (530, 534, 535, 538)
+#: The server goes away, whatever was asked (RFC 5321, 4.2.3).
+_SERVICE_CLOSING = 421
 _END_OF_MESSAGE = b"\r\n.\r\n"
 
 
@@ -196,7 +199,7 @@ def _meaning(error: Exception) -> ProviderError:
     """The table at the top."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         [(code, words)] = error.recipients.values()
-        return _refusal(code, words, Permanent)
+        return _refusal(code, words, Permanent, recipient_only=code != _SERVICE_CLOSING)
     if isinstance(error, smtplib.SMTPResponseException):
         return _answer(error)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -219,10 +222,16 @@ def _answer(error: smtplib.SMTPResponseException) -> ProviderError:
     return _refusal(code, words, Permanent if too_large else Misconfigured)
 
 
-def _refusal(code: int, words: bytes | str, permanently: type[ProviderError]) -> ProviderError:
+def _refusal(
+    code: int,
+    words: bytes | str,
+    permanently: type[ProviderError],
+    *,
+    recipient_only: bool = False,
+) -> ProviderError:
     name, detail = f"smtp_{code}", f"{code} {_text(words)}"
     if code // 100 == 4:
-        return Temporary(name, detail)
+        return Temporary(name, detail, recipient_only=recipient_only)
     if code in _LOG_IN_CODES:
         return Misconfigured(name, detail)
     if code // 100 == 5:

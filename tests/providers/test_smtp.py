@@ -94,6 +94,25 @@ class TestSmtp(SmtpContract):
         assert refused.value.detail == reply
         assert vendor.accepted == []
 
+    @pytest.mark.parametrize(
+        ("stage", "reply", "recipient_only"),
+        [
+            ("RCPT", "450 4.2.0 Greylisted", True),
+            ("RCPT", "452 4.2.2 Mailbox full", True),
+            ("RCPT", "421 4.3.2 Closing", False),
+            ("MAIL", "451 4.3.0 Disk full", False),
+            ("DOT", "451 4.3.0 Queue is full", False),
+            ("RCPT", RESET, False),
+        ],
+    )
+    def test_only_a_temporary_answer_to_rcpt_is_about_the_recipient_alone(
+        self, provider: Provider, vendor: FakeSmtp, stage: str, reply: Any, recipient_only: bool
+    ) -> None:
+        vendor.next(stage, reply)
+        with pytest.raises(Temporary) as refused:
+            self.send(provider)
+        assert refused.value.recipient_only is recipient_only
+
     @pytest.mark.parametrize("stage", ["GREETING", "MAIL", "RCPT", "DATA"])
     def test_a_connection_lost_before_the_message_is_temporary(
         self, provider: Provider, vendor: FakeSmtp, stage: str
