@@ -58,6 +58,57 @@ def request_rate(**kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+#: Each of these is a time to wait, in seconds.
+WAITS = (
+    "SEND_DEADLINE",
+    "SEND_LEASE_MARGIN",
+    "CLAIM_LEASE",
+    "UNKNOWN_REVIEW_AFTER",
+    "SWEEP_INTERVAL",
+    "CIRCUIT_FIRST_REST",
+    "CIRCUIT_LONGEST_REST",
+    "STANDSTILL_AFTER",
+)
+
+
+@register()
+def waits(**kwargs: Any) -> list[CheckMessage]:
+    """Every wait has an end, each inside the next."""
+    found: list[CheckMessage] = [
+        Error(f"{name} is {getattr(settings, name):g}.", hint=_WAIT_HINT, id="notifications.E011")
+        for name in WAITS
+        if getattr(settings, name) <= 0
+    ]
+    call = settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN
+    if max(call, settings.DATABASE_DEADLINE) >= settings.STANDSTILL_AFTER:
+        found.append(
+            Error(
+                "STANDSTILL_AFTER is shorter than one call or one wait for the database may take, so "
+                "that workers would end themselves for no reason.",
+                hint=f"Set it to more than {max(call, settings.DATABASE_DEADLINE):g} (seconds).",
+                id="notifications.E012",
+            )
+        )
+    if settings.CIRCUIT_LONGEST_REST < settings.CIRCUIT_FIRST_REST:
+        found.append(
+            Error(
+                "CIRCUIT_LONGEST_REST is shorter than CIRCUIT_FIRST_REST.",
+                hint="The rest of an open circuit grows from the first to the longest.",
+                id="notifications.E013",
+            )
+        )
+    return found
+
+
+@register()
+def connections(**kwargs: Any) -> list[CheckMessage]:
+    """A worker with no connection would send no mail."""
+    if settings.SMTP_MAX_CONNECTIONS > 0:
+        return []
+    hint = "Servers commonly allow 10 to 50 from one address; all worker processes share these."
+    return [Error("SMTP_MAX_CONNECTIONS must be at least 1.", hint=hint, id="notifications.E014")]
+
+
 @register(Tags.security)
 def debug_in_production(**kwargs: Any) -> list[CheckMessage]:
     if not (settings.PRODUCTION and settings.DEBUG):
@@ -71,6 +122,7 @@ def debug_in_production(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+_WAIT_HINT = "It is a number of seconds, and must be more than 0."
 _FROM_HINT = (
     "Set DEFAULT_FROM_EMAIL to an address that your e-mail vendor accepts as a sender, as in "
     "'Example <notifications@example.com>'."

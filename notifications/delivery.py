@@ -1,8 +1,8 @@
 """Delivery: CLAIM -> render -> BEGIN -> send -> SETTLE, again until nothing of the lane is due.
 
-One thread (the drain's own) speaks to the database; a pool of threads speaks to the provider. No transaction is
-ever open while a provider is being called. Many calls are in flight at once and a slot is refilled as soon as it is
-free, so that one slow call holds up nobody.
+One thread (the drain's own) speaks to the database; the provider's threads (slots.py) speak to the provider. No
+transaction is ever open while a provider is being called. Many calls are in flight at once and a slot is refilled as
+soon as it is free, so that one slow call holds up nobody.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
 
@@ -22,7 +22,8 @@ from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connection
 
 from notifications import providers, queue
-from notifications.models import SANDBOX_LANE
+from notifications.circuits import Breaker, Observation, Sign, sign_of
+from notifications.models import LANES, SANDBOX_LANE
 from notifications.providers.base import (
     Ambiguous,
     Message,
@@ -37,6 +38,8 @@ from notifications.providers.deadline import Deadline
 from notifications.queue import Claimed, Settlement
 from notifications.rendering import render
 from notifications.retry import Verdict, judge
+from notifications.slots import slots_of
+from notifications.watchdog import moved
 
 log = structlog.get_logger(__name__)
 
@@ -47,13 +50,26 @@ GATHER = 0.008
 #: Seconds between two tries to store answers while the database is away.
 DATABASE_AWAY_WAIT = 1.0
 
-#: Seconds between two looks for rows that a worker died with.
-LOOK_FOR_SUSPECTS_EVERY = 1.0
+#: Seconds between two looks for rows that are claimed alone.
+LOOK_FOR_SINGLES_EVERY = 1.0
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError)
 
 #: For rows whose BEGIN may have been stored and which surely were not sent.
 NOT_SENT = Verdict(status="pending", outcome="temporary", code="not_sent", wait=0.0, spent=False)
+
+
+#: A call for which the provider was never asked says nothing about it.
+BEGUN_TOO_LATE = Temporary("begun_too_late")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one call: for the notification, and as a sign of how the provider is."""
+
+    row: Claimed
+    settlement: Settlement
+    sign: Sign | None
 
 
 def never() -> bool:
@@ -92,7 +108,9 @@ def _drain_once(lane: str, stopping: Callable[[], bool]) -> int:
 
 
 def provider_of(lane: str) -> Provider | None:
-    """The provider that carries the lane; None where no vendor is configured for its channel."""
+    """The provider that carries the lane; None for a lane of a newer release, or without a vendor."""
+    if lane not in LANES:
+        return None
     channel = lane.partition(".")[0]
     name = "sandbox" if lane == SANDBOX_LANE else providers.for_channel(channel)
     return providers.get(name) if name else None
@@ -105,17 +123,19 @@ class Drain:
         self.lane = lane
         self.provider = provider
         self.stopping = stopping
-        self.slots = provider.max_in_flight
-        self.pool = _pool_of(lane, self.slots)
+        self.slots = slots_of(provider)
+        self.breaker = _breaker_of(provider)
         self.claimed: deque[Claimed] = deque()
         self.in_flight = 0
         #: From the pool's threads; None: somebody calls for another look at what is due.
-        self.answers: thread_queue.SimpleQueue[Settlement | None] = thread_queue.SimpleQueue()
+        self.answers: thread_queue.SimpleQueue[Answer | None] = thread_queue.SimpleQueue()
         self.unsettled: list[Settlement] = []
+        self.observed: list[Observation] = []
         self.settled = 0
         self.exhausted = False
+        self.wants_slots = False
         self.claimed_at = 0.0
-        self.suspects_looked_for_at = 0.0
+        self.singles_looked_for_at = 0.0
         self.unbegun: list[Claimed] = []
         self.trouble: Exception | None = None
         self.started = time.monotonic()
@@ -124,10 +144,11 @@ class Drain:
         """Until nothing is due and nothing in flight. Raises what kept it from claiming, at the end."""
         while True:
             self._refill()
-            if not self.in_flight and not self.unsettled:
+            if not (self.in_flight or self.unsettled or self.wants_slots):
                 break
             self._collect_answers()
             self._settle()
+        self.slots.leave(self.lane)
         self._give_back()
         if self.trouble:
             raise self.trouble
@@ -141,36 +162,52 @@ class Drain:
 
     def _refill(self) -> None:
         """Put as many rows in flight as there are free slots."""
-        while not self._must_not_begin() and (free := self.slots - self.in_flight) > 0:
+        self.wants_slots = False
+        while not self._must_not_begin():
+            free = self.slots.take(self.lane, self.slots.size, self.look_again)
+            if not free:
+                self.wants_slots = True
+                return
+            in_flight = self.in_flight
             try:
-                self._give_back_what_waits_too_long()
-                if not self.claimed and not self._claim():
-                    return
-                self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
+                self._fill(free)
             except Exception as error:
                 # Whatever it is: what is in flight has to be settled before the drain may end.
                 self._note_trouble(error)
+            finally:
+                self.slots.give_back(free - (self.in_flight - in_flight))
+
+    def _fill(self, free: int) -> None:
+        self._give_back_what_waits_too_long()
+        if self.claimed or self._claim():
+            self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
 
     def _must_not_begin(self) -> bool:
         return bool(self.trouble or self.unsettled or self.exhausted or self.stopping())
 
     def _claim(self) -> bool:
         self.claimed_at = time.monotonic()
-        rows = self._claim_suspect() or queue.claim(
-            self.lane, self._claim_size(), settings.CLAIM_LEASE
+        rows = self._claim_single() or queue.claim(
+            self.lane, self.provider.name, self._claim_size(), settings.CLAIM_LEASE
         )
+        moved(self.lane)
         self.claimed.extend(rows)
         self.exhausted = not rows
         return not self.exhausted
 
-    def _claim_suspect(self) -> list[Claimed]:
-        """One row that a worker died with between CLAIM and BEGIN, begun by itself; looked for now and then."""
-        if self.claimed_at - self.suspects_looked_for_at < LOOK_FOR_SUSPECTS_EVERY:
+    def _claim_single(self) -> list[Claimed]:
+        """One row to be begun by itself, looked for now and then: an open circuit's probe, or one that a worker
+        died with between CLAIM and BEGIN.
+        """
+        if self.claimed_at - self.singles_looked_for_at < LOOK_FOR_SINGLES_EVERY:
             return []
-        suspect = queue.claim_suspect(self.lane, settings.CLAIM_LEASE)
-        if not suspect:
-            self.suspects_looked_for_at = self.claimed_at
-        return suspect
+        names, lease = (self.lane, self.provider.name), settings.CLAIM_LEASE
+        probing = lease + _send_lease()
+        probe = self.breaker and queue.claim_probe(*names, lease, probing)
+        single = probe or queue.claim_suspect(*names, lease)
+        if not single:
+            self.singles_looked_for_at = self.claimed_at
+        return single
 
     def _give_back_what_waits_too_long(self) -> None:
         """The provider has become slower since the claim: let others have it while the lease holds."""
@@ -182,7 +219,7 @@ class Drain:
         """What can be begun within half a lease at the present pace, and at least what the slots hold."""
         pace = self.settled / max(time.monotonic() - self.started, 0.1)
         within_half_a_lease = int(pace * settings.CLAIM_LEASE / 2)
-        return max(self.slots, min(within_half_a_lease, LARGEST_CLAIM))
+        return max(self.slots.size, min(within_half_a_lease, LARGEST_CLAIM))
 
     def _begin(self, rows: list[Claimed]) -> None:
         messages = {row.id: message for row in rows if (message := self._render(row))}
@@ -191,13 +228,12 @@ class Drain:
         self.in_flight += len(begun)
         for row in rows:
             if row.id in begun:
-                self.pool.submit(self._send, row, messages[row.id], began_at)
+                self.slots.pool.submit(self._send, row, messages[row.id], began_at)
         queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
 
     def _record_begin(self, rows: list[Claimed]) -> set[UUID]:
-        lease = settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN
         try:
-            return queue.begin(rows, self.provider.name, lease)
+            return queue.begin(rows, self.provider.name, _send_lease())
         except Exception:
             # Its answer is lost: perhaps it was stored. Surely nothing was sent. Each of the two undoes its case.
             self.unsettled += [Settlement(row.id, row.fence, NOT_SENT, 0.0) for row in rows]
@@ -228,22 +264,24 @@ class Drain:
     def _note_trouble(self, error: Exception) -> None:
         self.trouble = error
         connection.close()
+        # Neither a lost database nor an error is a standstill: to end the process would lose its answers.
+        moved(self.lane)
 
     # -- send: in a pool thread, without the database ----------------------------------------------------
 
     def _send(self, row: Claimed, message: Message, began_at: float) -> None:
-        if time.monotonic() - began_at > settings.SEND_LEASE_MARGIN:
-            # The thread got it so late that the lease could end before the call does.
-            answer: Sent | ProviderError = Temporary("begun_too_late")
-        else:
-            answer = call(self.provider, message)
+        # The thread may have got it so late that the lease could end before the call does.
+        late = time.monotonic() - began_at > settings.SEND_LEASE_MARGIN
+        answer = BEGUN_TOO_LATE if late else call(self.provider, message)
         verdict = judge(
             answer,
             attempt=row.attempt_count + 1,
             max_attempts=settings.MAX_ATTEMPTS,
             chance=random.random(),  # noqa: S311  (jitter, not a secret)
+            misconfigured_wait=settings.CIRCUIT_FIRST_REST,
         )
-        self.answers.put(Settlement(row.id, row.fence, verdict, time.monotonic() - began_at))
+        settlement = Settlement(row.id, row.fence, verdict, time.monotonic() - began_at)
+        self.answers.put(Answer(row, settlement, None if late else sign_of(answer)))
 
     # -- settle -----------------------------------------------------------------------------------------
 
@@ -259,12 +297,17 @@ class Drain:
         except thread_queue.Empty:
             return
 
-    def _take(self, settlement: Settlement | None) -> None:
-        if settlement is None:
+    def _take(self, answer: Answer | None) -> None:
+        if answer is None:
             self.exhausted = False
             return
+        moved(self.lane)
         self.in_flight -= 1
-        self.unsettled.append(settlement)
+        self.slots.give_back(1)
+        self.unsettled.append(answer.settlement)
+        if self.breaker and answer.sign:
+            row = answer.row
+            self.observed.append(Observation(row.sender, answer.sign, row.probe))
 
     def _settle(self) -> None:
         """Store the answers. While the database is away they are kept, and tried again."""
@@ -281,6 +324,17 @@ class Drain:
         self.settled += len(self.unsettled)
         self.unsettled.clear()
         self.exhausted = False
+        self._observe()
+
+    def _observe(self) -> None:
+        """Tell the breaker, before anything more is begun. What it could not store, the next calls show again."""
+        observed, self.observed = self.observed, []
+        if self.breaker is None:
+            return
+        try:
+            self.breaker.note(observed)
+        except DATABASE_ERRORS as error:
+            self._note_trouble(error)
 
     def _store(self, settlements: list[Settlement]) -> None:
         try:
@@ -369,13 +423,15 @@ class _Running:
 
 
 _running = _Running()
-_pools: dict[str, ThreadPoolExecutor] = {}
-_pools_lock = threading.Lock()
+_breakers: dict[str, Breaker] = {}
 
 
-def _pool_of(lane: str, slots: int) -> ThreadPoolExecutor:
-    """The lane's own threads, kept between drains: a provider keeps a connection in each."""
-    with _pools_lock:
-        if lane not in _pools:
-            _pools[lane] = ThreadPoolExecutor(slots, thread_name_prefix=f"send-{lane}")
-        return _pools[lane]
+def _breaker_of(provider: Provider) -> Breaker | None:
+    """The process's breaker of the provider; None where nothing can go wrong that waiting would mend."""
+    if not provider.has_circuit:
+        return None
+    return _breakers.setdefault(provider.name, Breaker(provider.name))
+
+
+def _send_lease() -> float:
+    return float(settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN)

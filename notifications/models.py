@@ -1,4 +1,4 @@
-"""The ledger: flows, notifications and attempts. PostgreSQL is the queue.
+"""The ledger: flows, circuits, notifications and attempts. PostgreSQL is the queue.
 
 A `Notification` with status `pending` and `due_at` in the past IS the queue entry. Models decide about
 themselves; they never enqueue or send: no signals, no side effects in `save()`.
@@ -77,6 +77,45 @@ class Flow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.project} · {self.lane}"
+
+
+class Circuit(models.Model):
+    """Whether a provider may be called for a sender, shared by all workers. See circuits.py.
+
+    A row exists from the first trouble on. Nothing of an open circuit is claimed, so that a password which was
+    changed, or a server that is down, costs what waits no attempt.
+    """
+
+    class Cause(models.TextChoices):
+        REFUSED = "refused", "It refuses our account or this sender"
+        THROTTLED = "throttled", "It asked for a pause"
+        UNREACHABLE = "unreachable", "No connection"
+        FAILING = "failing", "Too many calls failed"
+
+    provider = models.CharField(max_length=50)
+    sender = models.CharField(
+        max_length=320,
+        blank=True,
+        help_text="A project's own From address; empty for the service's.",
+    )
+    #: NULL: closed. Ahead: open, nothing is claimed. Past: one notification is to find out.
+    open_until = models.DateTimeField(null=True, blank=True)
+    opened_at = models.DateTimeField(null=True, blank=True)
+    #: Probes that failed since it opened; each doubles the wait.
+    trips = models.SmallIntegerField(default=0)
+    #: What opened it last, and the provider's words.
+    cause = models.CharField(max_length=11, choices=Cause.choices, blank=True)
+    code = models.CharField(max_length=100, blank=True)
+    detail = models.TextField(blank=True)
+
+    class Meta:
+        constraints = (
+            # Also the index by which a claim asks.
+            models.UniqueConstraint(fields=("provider", "sender"), name="circuit_of_sender"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.provider} · {self.sender or 'own sender'}"
 
 
 class NotificationQuerySet(models.QuerySet["Notification"]):

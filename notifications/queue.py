@@ -1,4 +1,4 @@
-"""The queue's four statements: CLAIM, BEGIN, SETTLE, GIVE BACK.
+"""The queue's statements: CLAIM (and its two special cases), BEGIN, SETTLE, GIVE BACK.
 
 Each is one statement that commits by itself, and each is conditional on the row's `fence`, which every claim
 raises: whoever holds an older fence can change nothing any more. Only the database's clock decides: `now()` in
@@ -9,7 +9,7 @@ WHERE, where it is an index condition (`clock_timestamp()` there was measured at
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,10 @@ from notifications.retry import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A row that is ours until its lease ends, with all that rendering needs."""
+    """A row that is ours until its lease ends, with all that rendering needs.
+
+    `probe`: its call is to find out whether an open circuit may close.
+    """
 
     id: UUID
     fence: int
@@ -34,6 +37,12 @@ class Claimed:
     from_email: str
     from_name: str
     reply_to: str
+    probe: bool = False
+
+    @property
+    def sender(self) -> str:
+        """Whose circuit it belongs to: the project's own From address; empty for the service's."""
+        return self.from_email if self.channel == "email" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +65,24 @@ RETURNING n.id, n.fence, n.attempt_count, n.channel, n.address, n.title, n.messa
           project.from_email, project.from_name, project.reply_to
 """
 
+# `Claimed.sender`, in SQL. The sandbox has no circuits, whatever it stands in for.
+SENDER = "CASE WHEN flow.lane LIKE 'email.%%' THEN project.from_email ELSE '' END"
+
+# Flows of which something may be claimed: the circuit of their provider and sender is closed.
+_OPEN_FLOWS = f"""
+    notifications_flow flow JOIN users_project project ON project.id = flow.project_id
+    WHERE flow.lane = %(lane)s AND NOT flow.paused AND NOT EXISTS (
+        SELECT FROM notifications_circuit circuit
+        WHERE circuit.provider = %(provider)s AND circuit.sender = {SENDER}
+          AND circuit.open_until IS NOT NULL
+    )"""
+
 # `active` counts the flows that have something due, so that each gets an equal share of the chunk: a
 # project with a million due rows delays another's single one by at most a chunk. A row that a worker once
 # died with (lapses > 0) is left to CLAIM_SUSPECT.
 CLAIM = f"""
 WITH active AS MATERIALIZED (
-    SELECT flow.id FROM notifications_flow flow
-    WHERE flow.lane = %(lane)s AND NOT flow.paused AND EXISTS (
+    SELECT flow.id FROM {_OPEN_FLOWS} AND EXISTS (
         SELECT FROM notifications_notification
         WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
     )
@@ -82,28 +102,58 @@ WITH active AS MATERIALIZED (
 
 # One at a time, and alone: if the worker dies again, this row and no innocent neighbour is to blame.
 CLAIM_SUSPECT = f"""
-WITH due AS MATERIALIZED (
-    SELECT suspect.id FROM notifications_flow flow CROSS JOIN LATERAL (
+WITH open_flows AS (SELECT flow.id FROM {_OPEN_FLOWS}),
+due AS MATERIALIZED (
+    SELECT suspect.id FROM open_flows CROSS JOIN LATERAL (
         SELECT id FROM notifications_notification
-        WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
-          AND lapses > 0 AND (expires_at IS NULL OR expires_at > now())
+        WHERE flow_id = open_flows.id AND status = 'pending' AND leased_until IS NULL
+          AND due_at <= now() AND lapses > 0 AND (expires_at IS NULL OR expires_at > now())
         ORDER BY due_at LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) suspect
-    WHERE flow.lane = %(lane)s AND NOT flow.paused
     LIMIT 1
 )
 {_TAKE_DUE}"""  # noqa: S608  (a constant of this file)
+
+# The time of an open circuit is over: one notification finds out whether it may close. By locking the circuit
+# and moving its time, one worker probes and the others wait; if it dies, its time comes again.
+CLAIM_PROBE = f"""
+WITH due AS MATERIALIZED (
+    SELECT first.id, circuit.id AS circuit_id
+    FROM notifications_circuit circuit, notifications_flow flow
+    JOIN users_project project ON project.id = flow.project_id
+    CROSS JOIN LATERAL (
+        SELECT id FROM notifications_notification
+        WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
+          AND (expires_at IS NULL OR expires_at > now())
+        ORDER BY due_at LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) first
+    WHERE circuit.provider = %(provider)s AND circuit.open_until <= now()
+      AND flow.lane = %(lane)s AND NOT flow.paused AND circuit.sender = {SENDER}
+    LIMIT 1 FOR UPDATE OF circuit SKIP LOCKED
+), probing AS (
+    UPDATE notifications_circuit circuit
+    SET open_until = clock_timestamp() + make_interval(secs => %(probing)s)
+    FROM due WHERE circuit.id = due.circuit_id
+)
+{_TAKE_DUE}"""  # noqa: S608  (constants of this file)
 
 BEGIN = """
 WITH begun AS (
     UPDATE notifications_notification n
     SET status = 'sending', provider = %(provider)s, attempt_count = n.attempt_count + 1,
         leased_until = clock_timestamp() + make_interval(secs => %(lease)s)
-    FROM unnest(%(ids)s::uuid[], %(fences)s::int[]) AS claimed (id, fence)
+    FROM unnest(%(ids)s::uuid[], %(fences)s::int[], %(senders)s::text[], %(probes)s::bool[])
+         AS claimed (id, fence, sender, probe)
     WHERE n.id = claimed.id AND n.fence = claimed.fence AND n.status = 'pending'
       AND n.leased_until > clock_timestamp()
       AND (n.expires_at IS NULL OR n.expires_at > clock_timestamp())
+      AND (claimed.probe OR NOT EXISTS (
+          SELECT FROM notifications_circuit circuit
+          WHERE circuit.provider = %(provider)s AND circuit.sender = claimed.sender
+            AND circuit.open_until IS NOT NULL
+      ))
     RETURNING n.id, n.fence
 )
 INSERT INTO notifications_attempt
@@ -179,17 +229,23 @@ WHERE n.id = %(id)s AND n.fence = %(fence)s AND n.status = 'pending'
 """
 
 
-def claim(lane: str, limit: int, lease: float) -> list[Claimed]:
+def claim(lane: str, provider: str, limit: int, lease: float) -> list[Claimed]:
     """Take up to `limit` due rows of the lane for `lease` seconds, an equal share from each flow."""
-    return _claim(CLAIM, {"lane": lane, "limit": limit, "lease": lease})
+    return _claim(CLAIM, lane=lane, provider=provider, limit=limit, lease=lease)
 
 
-def claim_suspect(lane: str, lease: float) -> list[Claimed]:
+def claim_suspect(lane: str, provider: str, lease: float) -> list[Claimed]:
     """Take at most one row that a worker once died with."""
-    return _claim(CLAIM_SUSPECT, {"lane": lane, "lease": lease})
+    return _claim(CLAIM_SUSPECT, lane=lane, provider=provider, lease=lease)
 
 
-def _claim(statement: str, parameters: dict[str, Any]) -> list[Claimed]:
+def claim_probe(lane: str, provider: str, lease: float, probing: float) -> list[Claimed]:
+    """Take at most one row that is to try an open circuit; no other will for `probing` seconds."""
+    rows = _claim(CLAIM_PROBE, lane=lane, provider=provider, lease=lease, probing=probing)
+    return [replace(row, probe=True) for row in rows]
+
+
+def _claim(statement: str, **parameters: Any) -> list[Claimed]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return [Claimed(*row) for row in cursor.fetchall()]
@@ -197,8 +253,15 @@ def _claim(statement: str, parameters: dict[str, Any]) -> list[Claimed]:
 
 def begin(rows: Sequence[Claimed], provider: str, lease: float) -> set[UUID]:
     """Record, before a byte leaves, that these are being sent. Returns the ids that may be."""
+    rows = sorted(rows, key=attrgetter("id"))
+    parameters = {
+        "senders": [row.sender for row in rows],
+        "probes": [row.probe for row in rows],
+        "provider": provider,
+        "lease": lease,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(BEGIN, _names(rows) | {"provider": provider, "lease": lease})
+        cursor.execute(BEGIN, _names(rows) | parameters)
         return {row[0] for row in cursor.fetchall()}
 
 

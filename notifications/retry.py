@@ -20,8 +20,6 @@ LONGEST_WAIT = 3600.0
 LONGEST_RETRY_AFTER = 24 * 3600.0
 #: Half the width of the first wait, in seconds; it doubles with every attempt.
 FIRST_WAIT = 15.0
-#: Seconds until what our own account's fault stopped is tried again.
-MISCONFIGURED_WAIT = 60.0
 
 #: How long a notification stays worth sending where the caller does not say: a repaired password must
 #: not release yesterday's one-time codes.
@@ -71,9 +69,18 @@ def backoff(attempt: int, chance: float, retry_after: float | None = None) -> fl
 
 
 def judge(
-    answer: Sent | ProviderError, *, attempt: int, max_attempts: int, chance: float
+    answer: Sent | ProviderError,
+    *,
+    attempt: int,
+    max_attempts: int,
+    chance: float,
+    misconfigured_wait: float = 30.0,
 ) -> Verdict:
-    """What the provider's answer to attempt number `attempt` (from 1) means."""
+    """What the provider's answer to attempt number `attempt` (from 1) means.
+
+    `misconfigured_wait` (seconds, give or take a quarter) is until what our own account's fault has stopped is due
+    again. By then its circuit is open, and holds it longer.
+    """
     if isinstance(answer, Sent):
         return Verdict(
             status="delivered" if answer.delivered else "sent",
@@ -89,7 +96,7 @@ def judge(
             outcome="misconfigured",
             code=answer.code,
             detail=answer.detail,
-            wait=MISCONFIGURED_WAIT * (0.75 + chance / 2),
+            wait=misconfigured_wait * (0.75 + chance / 2),
             spent=False,
         )
     if isinstance(answer, Permanent):

@@ -1,24 +1,25 @@
 """The sweep: every few seconds, in every worker. With the broker gone, everything still goes out.
 
 It ends leases that ran out, expires what is too late, decides about `unknown` ones whose review time has come,
-and drains lanes in which something is overdue. Any number of sweeps at once are harmless: an advisory lock of the
-transaction (not of the session, which PgBouncer would mix up) lets one work and the others pass.
+and finds lanes in which something is overdue, which the worker then drains (worker.py). Any number of sweeps at
+once are harmless: an advisory lock of the transaction (not of the session, which PgBouncer would mix up) lets one
+work and the others pass.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from celery import Celery, bootsteps
-from celery.signals import worker_shutting_down
 from django.conf import settings
-from django.db import close_old_connections, connection, transaction
+from django.db import connection, transaction
+
+from notifications import providers, queue
+from notifications.delivery import provider_of
+from notifications.models import Priority
+from notifications.retry import resends_from_unknown
 
 log = structlog.get_logger(__name__)
 
@@ -90,14 +91,21 @@ SET review_at = NULL,
 FROM reviewed WHERE n.id = reviewed.id
 """
 
-OVERDUE_LANES = """
-SELECT DISTINCT flow.lane FROM notifications_flow flow
-WHERE NOT flow.paused AND EXISTS (
+# Of the lanes that this release knows and has a provider for. One whose circuit is open is not overdue but held; its
+# next probe is.
+OVERDUE_LANES = f"""
+SELECT DISTINCT flow.lane
+FROM unnest(%(lanes)s::text[], %(providers)s::text[]) AS carried (lane, provider)
+JOIN notifications_flow flow USING (lane)
+JOIN users_project project ON project.id = flow.project_id
+LEFT JOIN notifications_circuit circuit
+    ON circuit.provider = carried.provider AND circuit.sender = {queue.SENDER}
+WHERE NOT flow.paused AND (circuit.open_until IS NULL OR circuit.open_until <= now()) AND EXISTS (
     SELECT FROM notifications_notification
     WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL
       AND due_at <= now() - make_interval(secs => %(overdue)s)
 )
-"""
+"""  # noqa: S608  (constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +125,6 @@ class Swept:
 
 def sweep() -> Swept:
     """Put right what no living worker will. Does nothing while another sweep is at it."""
-    from notifications import providers
-    from notifications.models import Priority
-    from notifications.retry import resends_from_unknown
-
     parameters = {
         "chunk": CHUNK,
         "lapses": LAPSES_ALONE,
@@ -154,90 +158,14 @@ def _moved(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:
     return int(cursor.rowcount)
 
 
-def overdue_lanes(overdue: float = OVERDUE) -> list[str]:
-    """Lanes in which something has been due for `overdue` seconds, although nothing holds it back."""
+def overdue_lanes(lanes: Iterable[str], overdue: float = OVERDUE) -> list[str]:
+    """Which of the lanes have had something due for `overdue` seconds, although nothing holds it back."""
+    carried = {lane: provider.name for lane in lanes if (provider := provider_of(lane))}
+    parameters: dict[str, Any] = {
+        "lanes": list(carried),
+        "providers": list(carried.values()),
+        "overdue": overdue,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(OVERDUE_LANES, {"overdue": overdue})
+        cursor.execute(OVERDUE_LANES, parameters)
         return [row[0] for row in cursor.fetchall()]
-
-
-class SweepThread(threading.Thread):
-    """Sweeps and drains overdue lanes until the process stops, whatever becomes of the broker."""
-
-    def __init__(self, queues: Iterable[str]) -> None:
-        super().__init__(name="sweep", daemon=True)
-        self.queues = sorted(queues)
-        self.worker_name = f"worker {socket.gethostname()} {os.getpid()}"
-
-    def run(self) -> None:
-        from notifications import stopping
-
-        while not stopping.is_stopping():
-            try:
-                self.sweep_once()
-            except Exception as error:
-                # The database is away, or a bug: the next round tries again, and the log says so.
-                log.warning("sweep_failed", error=f"{type(error).__name__}: {error}")
-                connection.close()
-            stopping.wait(settings.SWEEP_INTERVAL)
-        self._say_goodbye()
-
-    def sweep_once(self) -> None:
-        from notifications import stopping
-        from notifications.heartbeats import beat
-        from notifications.models import queue_of
-
-        close_old_connections()
-        beat(self.worker_name, "worker", ",".join(self.queues))
-        while sweep().has_more and not stopping.is_stopping():
-            pass
-        for lane in overdue_lanes():
-            if queue_of(lane) in self.queues:
-                # No daemon: a process that ends waits until what it has begun is settled.
-                threading.Thread(target=_drain_overdue, args=(lane,), daemon=False).start()
-
-    def _say_goodbye(self) -> None:
-        from notifications.heartbeats import forget
-
-        try:
-            forget(self.worker_name)
-        except Exception:
-            log.info("goodbye_failed", worker=self.worker_name)
-        connection.close()
-
-
-def _drain_overdue(lane: str) -> None:
-    from notifications import delivery, stopping
-
-    try:
-        delivery.drain(lane, stopping.is_stopping)
-    except Exception as error:
-        log.warning("overdue_drain_failed", lane=lane, error=f"{type(error).__name__}: {error}")
-    finally:
-        connection.close()
-
-
-class SweepStep(bootsteps.StartStopStep):
-    """Runs the sweep beside the worker's pool, from its start to its stop."""
-
-    requires = ("celery.worker.components:Pool",)
-
-    def start(self, worker: Any) -> None:
-        SweepThread(worker.app.amqp.queues.consume_from).start()
-
-    def stop(self, worker: Any) -> None:
-        from notifications import stopping
-
-        stopping.stop()
-
-
-def add_sweep_to_worker(app: Celery) -> None:
-    """Every worker of the application sweeps, and claims nothing new once it is told to stop."""
-    app.steps["worker"].add(SweepStep)
-    worker_shutting_down.connect(_stop_claiming)
-
-
-def _stop_claiming(**kwargs: object) -> None:
-    from notifications import stopping
-
-    stopping.stop()

@@ -23,6 +23,6 @@ def keep_djangos_logging(**kwargs: object) -> None:
 
 
 # The sweep runs inside every worker, whatever the broker does.
-from notifications.sweeping import add_sweep_to_worker  # noqa: E402
+from notifications.worker import add_sweep_to_worker  # noqa: E402
 
 add_sweep_to_worker(app)

@@ -239,6 +239,11 @@ SEND_LEASE_MARGIN = env.float("SEND_LEASE_MARGIN", 20.0)
 UNKNOWN_REVIEW_AFTER = env.float("UNKNOWN_REVIEW_AFTER", 600.0)
 #: Seconds between two sweeps of a worker.
 SWEEP_INTERVAL = env.float("SWEEP_INTERVAL", 5.0)
+#: Seconds for which a provider that refuses us or is down is left alone at first; doubles up to the longest.
+CIRCUIT_FIRST_REST = env.float("CIRCUIT_FIRST_REST", 30.0)
+CIRCUIT_LONGEST_REST = env.float("CIRCUIT_LONGEST_REST", 600.0)
+#: Seconds without any movement, although something is due, after which a worker ends itself.
+STANDSTILL_AFTER = env.float("STANDSTILL_AFTER", 180.0)
 #: Calls to a provider after which a temporary error is final.
 MAX_ATTEMPTS = env.int("MAX_ATTEMPTS", 25)
 #: Seconds an idempotency key is remembered.
@@ -265,6 +270,8 @@ if EMAIL_URL:
             "or smtp+ssl:// (TLS from the start)."
         ) from error
 EMAIL_TIMEOUT = 10
+#: Connections that one worker process opens to the SMTP server at most.
+SMTP_MAX_CONNECTIONS = env.int("SMTP_MAX_CONNECTIONS", 16)
 ANYMAIL: dict[str, Any] = env.json("ANYMAIL", {}) | {
     "MAILGUN_API_KEY": MAILGUN_API_KEY,
     "MAILGUN_SENDER_DOMAIN": MAILGUN_DOMAIN,

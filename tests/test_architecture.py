@@ -61,10 +61,14 @@ def within(*places: str) -> list[str]:
 # --- Who may import whom --------------------------------------------------------------------------
 
 ENGINE = (
+    "notifications.circuits",
     "notifications.delivery",
     "notifications.queue",
+    "notifications.slots",
     "notifications.sweeping",
     "notifications.tasks",
+    "notifications.watchdog",
+    "notifications.worker",
 )
 #: What is at the edge: it may call the flows, and not the engine beneath them.
 EDGE = (
@@ -87,6 +91,9 @@ FORBIDDEN = [
     ("notifications.delivery", ("notifications.intake", "notifications.changes", "celery"), ""),
     ("notifications.delivery", ("notifications.api", "notifications.views"), ""),
     ("notifications.queue", ("celery", "notifications.providers"), ""),
+    ("notifications.circuits", ("celery",), ""),
+    ("notifications.slots", ("celery", "django"), ""),
+    ("notifications.watchdog", ("celery", "django"), ""),
     ("notifications.health", ENGINE, ""),
     *((place, (*ENGINE, "celery"), "") for place in EDGE),
     ("notifications.api", ("notifications.waking", "notifications.providers"), ""),

@@ -24,7 +24,7 @@ def test_a_waiting_one_is_cancelled():
 
 def test_a_claimed_one_that_has_not_begun_is_cancelled_and_never_sent():
     notification = NotificationFactory()
-    claimed = queue.claim("email.normal", 1, 60)
+    claimed = queue.claim("email.normal", "smtp", 1, 60)
     changes.cancel(notification.id)
     assert queue.begin(claimed, "smtp", 60) == set()
 
@@ -151,11 +151,11 @@ def test_a_forgotten_person_leaves_ids_and_nothing_else():
 
 def test_what_was_in_flight_when_the_person_was_forgotten_is_not_tried_again():
     notification = NotificationFactory()
-    rows = queue.claim("email.normal", 1, 60)
+    rows = queue.claim("email.normal", "smtp", 1, 60)
     queue.begin(rows, "smtp", 60)
     changes.forget(notification.recipient)
     Notification.objects.update(status="pending", leased_until=None)
-    assert queue.claim("email.normal", 1, 60) == []
+    assert queue.claim("email.normal", "smtp", 1, 60) == []
 
 
 def test_a_forgotten_persons_notification_cannot_be_resent():

@@ -113,3 +113,26 @@ def test_a_rate_limit_that_cannot_be_read_is_an_error(
 ) -> None:
     configure(settings, {"RATE_LIMIT": rate})
     assert ids(checks.request_rate()) == problems
+
+
+@pytest.mark.parametrize(
+    ("setting", "seconds", "problem"),
+    [
+        ("SEND_DEADLINE", 0.0, "notifications.E011"),
+        ("SWEEP_INTERVAL", -5.0, "notifications.E011"),
+        ("STANDSTILL_AFTER", 40.0, "notifications.E012"),
+        ("CIRCUIT_LONGEST_REST", 10.0, "notifications.E013"),
+    ],
+)
+def test_a_wait_that_makes_no_sense_is_named(
+    settings: Any, setting: str, seconds: float, problem: str
+) -> None:
+    assert checks.waits() == []
+    setattr(settings, setting, seconds)
+    assert ids(checks.waits()) == [problem]
+
+
+def test_a_service_without_a_connection_for_mail_is_named(settings: Any) -> None:
+    assert checks.connections() == []
+    settings.SMTP_MAX_CONNECTIONS = 0
+    assert ids(checks.connections()) == ["notifications.E014"]

@@ -8,7 +8,7 @@ import pytest
 from django.db import DataError, OperationalError, connection
 from django.utils import timezone
 
-from notifications import delivery, providers, queue
+from notifications import delivery, providers, queue, slots
 from notifications.models import Attempt, Notification
 from notifications.providers.base import Provider, Sent, Temporary
 from tests.factories import NotificationFactory, RecipientFactory
@@ -23,6 +23,7 @@ class Recorder(Provider):
 
     name = "sandbox"
     repeatable = True
+    has_circuit = False
     max_in_flight = 8
 
     def __init__(self, answer=lambda message: Sent(provider_message_id="ok")):
@@ -49,10 +50,10 @@ def recorder(monkeypatch):
     """Registered as the sandbox, with threads of its own."""
     recorder = Recorder()
     monkeypatch.setattr(providers, "_instances", {"sandbox": recorder})
-    monkeypatch.setattr(delivery, "_pools", {})
+    monkeypatch.setattr(slots, "_slots", {})
     yield recorder
-    for pool in delivery._pools.values():
-        pool.shutdown()
+    for each in slots._slots.values():
+        each.pool.shutdown()
 
 
 def due(count, **fields):

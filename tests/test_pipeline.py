@@ -17,6 +17,9 @@ from django.db import connection
 
 from notifications import waking
 from notifications.models import Attempt, Notification
+from notifications.providers.sandbox import Sandbox
+from notifications.watchdog import EXIT_STATUS
+from tests.factories import NotificationFactory, RecipientFactory
 from tests.providers.vendors import HANG, FakeMailgun, FakeSmtp, FakeTwilio
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,9 +39,9 @@ def start_worker(
     """Starts a Celery worker of its own process, with the given environment beside this test's database."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(**environment: Any) -> subprocess.Popen[bytes]:
+    def start(app: str = "notifyproj", **environment: Any) -> subprocess.Popen[bytes]:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "notifyproj", "worker", "-l", "WARNING"],
+            [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "WARNING"],
             env=os.environ | _surroundings() | {k: str(v) for k, v in environment.items()},
         )
         started.append(worker)
@@ -207,3 +210,13 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_has_begun(
     assert worker.wait(timeout=20) == 0
     assert time.monotonic() - stopped_at < 15
     assert status_of(slow) == "sent"
+
+
+def test_a_worker_in_which_nothing_moves_ends_itself(client_of_alice, start_worker):
+    """Every slot holds a call that never returns, and more is due."""
+    recipient = RecipientFactory()
+    for _ in range(Sandbox.max_in_flight + 1):
+        NotificationFactory(recipient=recipient, lane="sandbox")
+    short = {"SEND_DEADLINE": 1, "SEND_LEASE_MARGIN": 1, "DATABASE_DEADLINE": 3}
+    worker = start_worker("tests.stuck_worker", STANDSTILL_AFTER=4, **short)
+    assert worker.wait(timeout=40) == EXIT_STATUS

@@ -20,7 +20,7 @@ LANE = "email.normal"
 
 
 def claim(limit=10, lease=60.0):
-    return queue.claim(LANE, limit, lease)
+    return queue.claim(LANE, "smtp", limit, lease)
 
 
 def begin(rows, lease=60.0):
@@ -118,7 +118,7 @@ def test_a_claim_reads_few_pages_however_many_rows_wait():
         cursor.execute("ANALYZE notifications_flow")
         cursor.execute(
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {queue.CLAIM}",
-            {"lane": LANE, "limit": 10, "lease": 60},
+            {"lane": LANE, "provider": "smtp", "limit": 10, "lease": 60},
         )
         plan = cursor.fetchone()[0][0]["Plan"]
     assert plan["Actual Rows"] == 1

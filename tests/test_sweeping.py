@@ -8,9 +8,10 @@ from django.db import connection, connections
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from notifications import queue, sweeping
-from notifications.models import Attempt, Flow, Heartbeat, Notification
-from notifications.sweeping import SweepThread, Swept, overdue_lanes, sweep
+from notifications import queue, sweeping, worker
+from notifications.models import LANES, Attempt, Circuit, Flow, Heartbeat, Notification
+from notifications.sweeping import Swept, overdue_lanes, sweep
+from notifications.worker import SweepThread
 from tests.factories import NotificationFactory
 
 pytestmark = pytest.mark.django_db
@@ -33,8 +34,8 @@ def test_a_claim_whose_worker_died_is_due_again_and_will_be_claimed_alone():
         None,
         1,
     )
-    assert queue.claim(LANE, 10, 60) == []
-    assert [row.id for row in queue.claim_suspect(LANE, 60)] == [notification.id]
+    assert queue.claim(LANE, "smtp", 10, 60) == []
+    assert [row.id for row in queue.claim_suspect(LANE, "smtp", 60)] == [notification.id]
 
 
 def test_a_row_that_died_alone_three_times_is_poison():
@@ -42,7 +43,7 @@ def test_a_row_that_died_alone_three_times_is_poison():
     for _ in range(4):
         assert notification.status == "pending"
         sweep()
-        queue.claim_suspect(LANE, 60)
+        queue.claim_suspect(LANE, "smtp", 60)
         Notification.objects.filter(status="pending").update(leased_until=Now() - AGO)
         notification.refresh_from_db()
     assert (notification.failure_kind, notification.failure_code) == ("technical", "poison")
@@ -98,13 +99,33 @@ def test_an_unknown_one_is_otherwise_held_for_an_operator(held):
     assert (notification.status, notification.review_at) == ("unknown", None)
 
 
-def test_lanes_with_something_overdue_are_found_and_paused_ones_are_not():
+@pytest.fixture
+def smtp(settings):
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+
+
+def test_lanes_with_something_overdue_are_found_and_paused_ones_are_not(smtp):
     past = timezone.now() - timedelta(minutes=1)
     NotificationFactory(due_at=past)
     paused = NotificationFactory(due_at=past, priority="low")
     Flow.objects.filter(id=paused.flow_id).update(paused=True)
     NotificationFactory(due_at=timezone.now() + timedelta(hours=1), priority="high")
-    assert overdue_lanes() == [LANE]
+    assert overdue_lanes(LANES) == [LANE]
+
+
+@pytest.mark.parametrize(
+    ("open_for", "overdue"), [(timedelta(minutes=1), []), (-timedelta(minutes=1), [LANE])]
+)
+def test_what_an_open_circuit_holds_is_overdue_only_when_a_probe_may_go(smtp, open_for, overdue):
+    NotificationFactory(due_at=timezone.now() - AGO)
+    Circuit.objects.create(provider="smtp", sender="", open_until=timezone.now() + open_for)
+    assert overdue_lanes(LANES) == overdue
+
+
+def test_a_lane_of_a_newer_release_or_without_a_vendor_is_left_alone():
+    NotificationFactory(due_at=timezone.now() - AGO, lane="push.high")
+    NotificationFactory(due_at=timezone.now() - AGO, channel="sms")
+    assert overdue_lanes([*LANES, "push.high"]) == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -138,7 +159,7 @@ def test_a_drain_that_the_sweep_starts_outlives_the_sweep(monkeypatch, wait_unti
     """A daemon would die with the process, between the provider's answer and its being stored."""
     daemons = []
     monkeypatch.setattr(
-        sweeping, "_drain_overdue", lambda lane: daemons.append(threading.current_thread().daemon)
+        worker, "_drain_overdue", lambda lane: daemons.append(threading.current_thread().daemon)
     )
     NotificationFactory(lane="sandbox")
     sweeper = SweepThread(["normal"])

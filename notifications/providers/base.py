@@ -61,8 +61,8 @@ class ProviderError(Exception):
 class Temporary(ProviderError):
     """Surely not accepted, and worth another try; `retry_after` seconds at the earliest, where told.
 
-    `recipient_only` says that the provider is well and refuses this recipient alone for now (a full mailbox,
-    greylisting): no reason to hold the next message back.
+    `recipient_only` where the refusal is about this recipient alone (a full mailbox, greylisting), and says
+    nothing about how the provider is.
     """
 
     def __init__(
@@ -106,8 +106,10 @@ class Provider(abc.ABC):
     name: str
     #: Sending the same message twice is harmless, so what lapsed is simply sent again.
     repeatable: ClassVar[bool] = False
-    #: Calls one worker process has in flight at most, per lane.
-    max_in_flight: ClassVar[int] = 64
+    #: Whether it is left alone for a while when it is down or refuses our account (circuits.py).
+    has_circuit: ClassVar[bool] = True
+    #: Calls one worker process has in flight at most, over all lanes.
+    max_in_flight: int = 64
 
     @abc.abstractmethod
     def send(self, message: Message, deadline: Deadline) -> Sent:

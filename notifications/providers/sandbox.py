@@ -72,6 +72,7 @@ _SIMULATED: dict[str, Callable[[Deadline], None]] = {
 class Sandbox(Provider):
     name = "sandbox"
     repeatable = True
+    has_circuit = False
 
     def send(self, message: Message, deadline: Deadline) -> Sent:
         if message.channel == "in_app":

@@ -6,8 +6,7 @@ Where the server's answer falls decides what it means (RFC 5321, 4.2.1: 4yz is t
 
 | answer | meaning |
 |---|---|
-| 4yz to RCPT TO, but not 421 | Temporary, for this recipient alone: a full mailbox, greylisting |
-| 421, 4yz to anything else, the final dot included | Temporary |
+| 421, 4yz to anything, the final dot included | Temporary |
 | 530, 534, 535, 538 to anything (RFC 4954, 6) | Misconfigured: log-in |
 | 5yz to the greeting, EHLO, STARTTLS, AUTH | Misconfigured: the server does not want us |
 | 552 to MAIL FROM (RFC 1870, 6.1) | Permanent: the message is too large |
@@ -26,6 +25,7 @@ import threading
 from time import monotonic
 from typing import Any, cast
 
+from django.conf import settings
 from django.core.mail.backends.smtp import EmailBackend
 from urllib3.util import wait_for_read
 
@@ -47,8 +47,6 @@ IDLE_LIMIT = 55.0
 #: RFC 5321, 4.5.3.2.6. In fact until the deadline: from here on patience is cheaper than doubt.
 FINAL_ANSWER_TIMEOUT = 600.0
 _LOG_IN_CODES = (530, 534, 535, 538)
-#: The server goes away, whatever was asked (RFC 5321, 4.2.3).
-_SERVICE_CLOSING = 421
 _END_OF_MESSAGE = b"\r\n.\r\n"
 
 
@@ -130,10 +128,10 @@ class _PerThread(threading.local):
 
 class Smtp(Provider):
     name = "smtp"
-    #: One connection each; servers commonly allow 10 to 50 from one address.
-    max_in_flight = 16
 
     def __init__(self) -> None:
+        #: One connection each; servers commonly allow 10 to 50 from one address.
+        self.max_in_flight = settings.SMTP_MAX_CONNECTIONS
         self._kept = _PerThread()
 
     def send(self, message: Message, deadline: Deadline) -> Sent:
@@ -199,7 +197,7 @@ def _meaning(error: Exception) -> ProviderError:
     """The table at the top."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         [(code, words)] = error.recipients.values()
-        return _refusal(code, words, Permanent, recipient_only=code != _SERVICE_CLOSING)
+        return _about_recipient(_refusal(code, words, Permanent))
     if isinstance(error, smtplib.SMTPResponseException):
         return _answer(error)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -212,6 +210,13 @@ def _meaning(error: Exception) -> ProviderError:
     return Misconfigured("smtp_not_supported", str(error))
 
 
+def _about_recipient(refusal: ProviderError) -> ProviderError:
+    """An answer to RCPT TO is about that recipient (greylisting, a full mailbox), except for a farewell."""
+    if isinstance(refusal, Temporary):
+        refusal.recipient_only = refusal.code != "smtp_421"
+    return refusal
+
+
 def _answer(error: smtplib.SMTPResponseException) -> ProviderError:
     code, words = error.smtp_code, error.smtp_error
     if isinstance(error, smtplib.SMTPDataError):
@@ -222,16 +227,10 @@ def _answer(error: smtplib.SMTPResponseException) -> ProviderError:
     return _refusal(code, words, Permanent if too_large else Misconfigured)
 
 
-def _refusal(
-    code: int,
-    words: bytes | str,
-    permanently: type[ProviderError],
-    *,
-    recipient_only: bool = False,
-) -> ProviderError:
+def _refusal(code: int, words: bytes | str, permanently: type[ProviderError]) -> ProviderError:
     name, detail = f"smtp_{code}", f"{code} {_text(words)}"
     if code // 100 == 4:
-        return Temporary(name, detail, recipient_only=recipient_only)
+        return Temporary(name, detail)
     if code in _LOG_IN_CODES:
         return Misconfigured(name, detail)
     if code // 100 == 5:

@@ -59,6 +59,24 @@ class TestSmtp(SmtpContract):
     # --- the answers, by where they fall
 
     @pytest.mark.parametrize(
+        ("stage", "reply", "of_the_recipient"),
+        [
+            ("RCPT", "451 4.7.1 Greylisted", True),
+            ("RCPT", "452 4.2.2 Mailbox full", True),
+            ("RCPT", "421 4.3.2 Closing", False),
+            ("MAIL", "451 4.3.0 Disk full", False),
+            ("DOT", "451 4.3.0 Queue is full", False),
+        ],
+    )
+    def test_a_refusal_of_one_recipient_is_told_from_one_of_all(
+        self, provider: Provider, vendor: FakeSmtp, stage: str, reply: str, of_the_recipient: bool
+    ) -> None:
+        vendor.next(stage, reply)
+        with pytest.raises(Temporary) as caught:
+            self.send(provider)
+        assert caught.value.recipient_only is of_the_recipient
+
+    @pytest.mark.parametrize(
         ("stage", "reply", "meaning"),
         [
             ("GREETING", "421 4.3.2 Too busy", Temporary),
@@ -93,25 +111,6 @@ class TestSmtp(SmtpContract):
         assert refused.value.code == f"smtp_{reply[:3]}"
         assert refused.value.detail == reply
         assert vendor.accepted == []
-
-    @pytest.mark.parametrize(
-        ("stage", "reply", "recipient_only"),
-        [
-            ("RCPT", "450 4.2.0 Greylisted", True),
-            ("RCPT", "452 4.2.2 Mailbox full", True),
-            ("RCPT", "421 4.3.2 Closing", False),
-            ("MAIL", "451 4.3.0 Disk full", False),
-            ("DOT", "451 4.3.0 Queue is full", False),
-            ("RCPT", RESET, False),
-        ],
-    )
-    def test_only_a_temporary_answer_to_rcpt_is_about_the_recipient_alone(
-        self, provider: Provider, vendor: FakeSmtp, stage: str, reply: Any, recipient_only: bool
-    ) -> None:
-        vendor.next(stage, reply)
-        with pytest.raises(Temporary) as refused:
-            self.send(provider)
-        assert refused.value.recipient_only is recipient_only
 
     @pytest.mark.parametrize("stage", ["GREETING", "MAIL", "RCPT", "DATA"])
     def test_a_connection_lost_before_the_message_is_temporary(
