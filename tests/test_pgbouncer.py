@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -20,7 +21,6 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from bench.stack import free_port
 from notifications import delivery, housekeeping, waking
 from notifications.models import Notification
 from notifications.sweeping import Swept, sweep
@@ -47,8 +47,13 @@ FOLLOWED = {
 URL = "/api/v1/notifications"
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
 class PgBouncer:
-    """Our settings for PgBouncer are docs/operations.md's, and nothing beside them. Every user is let in."""
+    """A PgBouncer of our own, set as docs/operations.md says; it lets everybody in."""
 
     def __init__(self, directory: Path, database: dict[str, Any], pool_size: int) -> None:
         self.port = free_port()
