@@ -29,7 +29,7 @@ from tests.api.parallel import at_once
 from tests.api.problems import problem_of
 from tests.factories import NotificationFactory, UserFactory
 from tests.providers.vendors import FakeSmtp
-from tests.test_pipeline import start_worker, use  # noqa: F401  (a fixture)
+from tests.test_pipeline import use
 
 # Debian has it where an ordinary user's PATH does not look.
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -219,7 +219,7 @@ def test_each_sweep_is_let_in_whatever_session_the_one_before_had(
 def test_workers_share_the_work_and_send_each_mail_once(
     client_of_alice: APIClient,
     behind_pgbouncer: Callable[[int], PgBouncer],
-    start_worker: Callable[..., Any],  # noqa: F811
+    start_worker: Callable[..., Any],
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
     wait_until: Callable[..., None],
