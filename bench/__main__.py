@@ -1,4 +1,4 @@
-"""`python -m bench create | deliver | idle`: ratios measured in one run, on the real stack.
+"""`python -m bench NAME`: ratios measured in one run, on the real stack; `compare A.json B.json` puts two runs side by side.
 
 The machines that run this are shared and noisy: compare ratios, never absolute figures. Each benchmark brings its own
 servers up in var/bench and takes them down again; nothing of a running `script/server` is touched.
@@ -9,44 +9,64 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
+
+from bench import figures
+
+VAR = Path(__file__).parent.parent / "var" / "bench"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = parser.add_subparsers(dest="name", required=True)
-    create = names.add_parser("create", help="POST /notifications beside an empty DRF view")
-    create.add_argument("--connections", type=int, default=16)
-    create.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
-    create.add_argument("--rounds", type=int, default=3)
-    deliver = names.add_parser("deliver", help="20,000 due rows beside Celery's no-op tasks")
-    deliver.add_argument("--rows", type=int, default=20_000)
-    latency = names.add_parser("latency", help="POST to hand-over on an idle system")
-    latency.add_argument("--posts", type=int, default=100)
-    idle = names.add_parser("idle", help="memory and processor of script/server at rest")
-    idle.add_argument("--seconds", type=float, default=30.0)
-    options = parser.parse_args()
-
-    os.environ.setdefault("VAR_DIR", str(Path(__file__).parent.parent / "var" / "bench"))
-    os.environ.setdefault("LOG_LEVEL", "WARNING" if options.name != "create" else "INFO")
+    options = vars(_parser().parse_args())
+    name = options.pop("name")
+    if name == "compare":
+        print(figures.compared(*(figures.read(file) for file in options["files"])))
+        return 0
+    os.environ.setdefault("VAR_DIR", str(VAR))
+    os.environ.setdefault("LOG_LEVEL", "WARNING" if name != "create" else "INFO")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "notifyproj.settings")
     # The limiter is on and counts every request; its limit is out of reach.
     os.environ.setdefault("RATE_LIMIT", "100000000/60")
-    if options.name == "idle":
-        from bench import idle as benchmark
-    else:
+    file = options.pop("json") or Path(os.environ["VAR_DIR"]) / f"{name}.json"
+    measured = _benchmark(name).run(**options)
+    print(figures.table(measured))
+    figures.write(file, name, measured)
+    print(f"written to {file}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    names = parser.add_subparsers(dest="name", required=True)
+
+    def add(name: str, what: str, **options: int | float) -> argparse.ArgumentParser:
+        benchmark = names.add_parser(name, help=what)
+        benchmark.add_argument("--json", type=Path, help="default: var/bench/NAME.json")
+        for option, default in options.items():
+            benchmark.add_argument(f"--{option}", type=type(default), default=default)
+        return benchmark
+
+    add("create", "POST /notifications beside an empty view", connections=16, seconds=6.0, rounds=3)
+    add("deliver", "due rows beside Celery's no-op tasks", rows=20_000)
+    add("latency", "POST to hand-over on an idle system", posts=100)
+    add("smtp", "mails to a local server, beside django-post-office", mails=6_000, rounds=3)
+    add("idle", "memory and processor of script/server at rest", seconds=30.0)
+    compare = names.add_parser("compare", help="two runs side by side, and their ratio")
+    compare.add_argument("files", type=Path, nargs=2, metavar="FILE")
+    return parser
+
+
+def _benchmark(name: str):  # type: ignore[no-untyped-def]
+    """The module bench/NAME.py, whose run() returns its figures. All but `idle` find an empty database."""
+    if name != "idle":
         import django
 
         django.setup()
         from bench import stack
 
         stack.prepare_database()
-        from importlib import import_module
-
-        benchmark = import_module(f"bench.{options.name}")
-    arguments = {name: value for name, value in vars(options).items() if name != "name"}
-    benchmark.run(**arguments)
-    return 0
+    return import_module(f"bench.{name}")
 
 
 if __name__ == "__main__":

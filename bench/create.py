@@ -9,9 +9,10 @@ import json
 import statistics
 
 from bench import load, stack
+from bench.figures import Figures
 
 
-def run(connections: int, seconds: float, rounds: int) -> None:
+def run(connections: int, seconds: float, rounds: int) -> Figures:
     _, key = stack.make_key()
     port = stack.free_port()
     body = json.dumps(
@@ -34,7 +35,7 @@ def run(connections: int, seconds: float, rounds: int) -> None:
             print(f"round {number}: empty {_line(empty[-1])}   create {_line(create[-1])}")
     assert all(set(result.statuses) == {"201"} for result in create), create
     ratio = statistics.median(c.rate / e.rate for c, e in zip(create, empty, strict=True))
-    print(f"create is {ratio:.3f} of an empty DRF view, at {connections} connections")
+    return {f"create, of an empty DRF view, at {connections} connections": ratio}
 
 
 def _line(result: load.Load) -> str:

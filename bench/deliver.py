@@ -1,52 +1,89 @@
 """How fast due rows go out, beside the rate at which Celery consumes tasks that do nothing.
 
-Two worker processes, as on two cores; the provider answers at once, or after 100 ms.
+Two worker processes, as on two cores; the provider answers at once, after 20 ms, after 100 ms, or after 100 ms but
+for one call in a hundred, which takes 10 s. `steady` is the middle three fifths of the rows, by `sent_at`: without
+the first claims and without the last calls, for which most slots are idle.
 """
 
 from __future__ import annotations
 
+import subprocess
 import time
+from dataclasses import dataclass
 
+import psutil
 import redis
 from django.conf import settings
 from django.db import connection
 
-from bench import stack
-from notifications import intake
-from notifications.models import SANDBOX_LANE, Flow, Notification
+from bench import rows, stack
+from bench.figures import Figures
+from notifications.models import SANDBOX_LANE, Notification
 from notifications.providers.sandbox import Sandbox
 from notifications.waking import publish
 from notifyproj.celery import app
-from users.models import Project, Recipient
 
 NOOPS = 10_000
 WORKERS = 2
+SLOTS = Sandbox.max_in_flight * WORKERS
+#: Seconds until a worker has started.
+START = 8.0
 
-FILL = """
-INSERT INTO notifications_notification (
-    id, project_id, flow_id, recipient_id, user_id, channel, priority, live, address, title, message,
-    html, url, category, reference, metadata, status, failure_kind, failure_code, failure_detail,
-    provider, provider_message_id, created_at, due_at, fence, attempt_count, lapses, resends)
-SELECT uuidv7(), %s, %s, %s, 'user123', 'email', 'normal', true, 'ada@example.com', 'Hello',
-       'Hello Ada, your order is on its way.', '', '', '', '', '{}', 'pending', '', '', '', '', '',
-       now(), now(), 0, 0, 0, 0
-FROM generate_series(1, %s)
+RATES = """
+SELECT count(*) / extract(epoch FROM max(sent_at) - %(started)s),
+       0.6 * count(*) / extract(epoch FROM percentile_disc(0.8) WITHIN GROUP (ORDER BY sent_at)
+                                         - percentile_disc(0.2) WITHIN GROUP (ORDER BY sent_at))
+FROM notifications_notification
 """
 
 
-def run(rows: int) -> None:
+@dataclass(frozen=True)
+class Delivered:
+    """Rows a second from the first hint to the last answer, and in the middle; MB of the larger worker."""
+
+    whole: float
+    steady: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds that a call takes, and each hundredth call."""
+
+    ordinary: float
+    hundredth: float
+
+    @property
+    def mean(self) -> float:
+        return 0.99 * self.ordinary + 0.01 * self.hundredth
+
+
+LATENCIES = {
+    "20 ms": Latency(0.02, 0.02),
+    "100 ms": Latency(0.1, 0.1),
+    "100 ms, 1 % 10 s": Latency(0.1, 10),
+}
+
+
+def run(rows: int) -> Figures:
     noop = _celery_noop_rate()
-    print(f"Celery, prefork of 2, tasks that do nothing: {noop:,.0f}/s")
-    at_once = _deliver(rows, delay=0.0)
-    print(
-        f"deliver, provider answers at once:           {at_once:,.0f}/s  = {at_once / noop:.2f} x"
-    )
-    slots = Sandbox.max_in_flight * WORKERS
-    slow = _deliver(min(rows, slots * 80), delay=0.1)
-    print(
-        f"deliver, provider takes 100 ms:              {slow:,.0f}/s  = {slow / (slots / 0.1):.2f} "
-        f"of {slots} slots / 100 ms"
-    )
+    at_once = _deliver(rows, Latency(0, 0))
+    figures = {
+        "Celery's no-op tasks, prefork of 2, /s": noop,
+        "0 ms, /s": at_once.whole,
+        "0 ms, of Celery's no-op rate": at_once.whole / noop,
+    }
+    memory = [at_once.memory]
+    for name, latency in LATENCIES.items():
+        possible = SLOTS / latency.mean
+        delivered = _deliver(int(min(rows, possible * 15)), latency)
+        figures |= {
+            f"{name}, /s": delivered.whole,
+            f"{name}, of {SLOTS} slots / latency": delivered.whole / possible,
+            f"{name}, steady, of {SLOTS} slots / latency": delivered.steady / possible,
+        }
+        memory.append(delivered.memory)
+    return figures | {"memory of a worker process (RSS), MB": max(memory)}
 
 
 def _celery_noop_rate() -> float:
@@ -57,47 +94,36 @@ def _celery_noop_rate() -> float:
         app.send_task("bench.noop", queue="low")
     command = [*stack.worker("noop", "low"), "-P", "prefork", "-c", "2"]
     with stack.processes(command):
-        _until(lambda: client.llen(queue) < NOOPS * 0.9)
+        stack.until(lambda: client.llen(queue) < NOOPS * 0.9)
         counted, started = client.llen(queue), time.monotonic()
-        _until(lambda: client.llen(queue) < NOOPS * 0.1)
+        stack.until(lambda: client.llen(queue) < NOOPS * 0.1)
         return float((counted - client.llen(queue)) / (time.monotonic() - started))
 
 
-def _deliver(rows: int, delay: float) -> float:
-    flow = _fill(rows)
+def _deliver(count: int, latency: Latency) -> Delivered:
+    rows.empty()
+    flow = rows.paused_flow(SANDBOX_LANE)
+    rows.fill(flow, count)
     with stack.processes(
-        *(stack.worker(f"worker{number}") for number in range(WORKERS)), BENCH_DELAY=str(delay)
-    ):
-        time.sleep(8)
-        flow.update(paused=False)
-        started = time.monotonic()
+        *(stack.worker(f"worker{number}") for number in range(WORKERS)),
+        BENCH_DELAY=str(latency.ordinary),
+        BENCH_HUNDREDTH_DELAY=str(latency.hundredth),
+    ) as workers:
+        time.sleep(START)
+        flow.paused = False
+        flow.save()
+        started = rows.database_now()
         for _ in range(WORKERS):
             publish(SANDBOX_LANE)
         waiting = Notification.objects.filter(status__in=("pending", "sending"))
-        _until(lambda: not waiting.exists(), pause=0.02)
-        took = time.monotonic() - started
-    assert Notification.objects.filter(status="sent", attempt_count=1).count() == rows
-    return rows / took
-
-
-def _fill(rows: int):  # type: ignore[no-untyped-def]
-    """So many due rows in one paused flow."""
-    intake.forget_flows()
+        stack.until(lambda: not waiting.exists(), pause=0.02)
+        memory = max(map(_resident, workers))
+    assert Notification.objects.filter(status="sent", attempt_count=1).count() == count
     with connection.cursor() as cursor:
-        cursor.execute("TRUNCATE notifications_notification, notifications_flow CASCADE")
-    project, _ = Project.objects.get_or_create(name="bench")
-    recipient, _ = Recipient.objects.get_or_create(project=project, user_id="user123")
-    flow = Flow.objects.filter(id=intake.flow_of(project.pk, SANDBOX_LANE))
-    flow.update(paused=True)
-    with connection.cursor() as cursor:
-        cursor.execute(FILL, (project.pk, flow.get().pk, recipient.pk, rows))
-        cursor.execute("VACUUM ANALYZE notifications_notification")
-    return flow
+        cursor.execute(RATES, {"started": started})
+        whole, steady = cursor.fetchone()
+    return Delivered(float(whole), float(steady), memory)
 
 
-def _until(reached, pause: float = 0.005, seconds: float = 120) -> None:  # type: ignore[no-untyped-def]
-    end = time.monotonic() + seconds
-    while not reached():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(pause)
+def _resident(process: subprocess.Popen[bytes]) -> float:
+    return float(psutil.Process(process.pid).memory_info().rss / 2**20)

@@ -11,12 +11,13 @@ from pathlib import Path
 import psutil
 
 from bench import stack
+from bench.figures import Figures
 
 #: Seconds until everything has started and warmed up.
 SETTLE = 20
 
 
-def run(seconds: float) -> None:
+def run(seconds: float) -> Figures:
     port = stack.free_port()
     environment = os.environ | {"PORT": str(port)}
     environment.pop("LOG_LEVEL")
@@ -36,7 +37,11 @@ def run(seconds: float) -> None:
         share = (_cpu(found) - before) / seconds
         for process in sorted(found, key=_pss, reverse=True):
             print(f"{_pss(process):8.1f} MB  {' '.join(process.cmdline())[:100]}")
-        print(f"{sum(map(_pss, found)):8.1f} MB in {len(found)} processes, {share:.1%} of one core")
+        return {
+            "memory of all processes (PSS), MB": sum(map(_pss, found)),
+            "processes": len(found),
+            "processor, of one core": share,
+        }
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(timeout=120)

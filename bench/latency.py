@@ -12,10 +12,11 @@ import urllib.request
 from datetime import UTC, datetime
 
 from bench import stack
+from bench.figures import Figures
 from notifications.models import Attempt
 
 
-def run(posts: int) -> None:
+def run(posts: int) -> Figures:
     _, key = stack.make_key()
     port = stack.free_port()
     url = f"http://127.0.0.1:{port}"
@@ -30,10 +31,11 @@ def run(posts: int) -> None:
         time.sleep(2)
     begun = dict(Attempt.objects.values_list("notification_id", "started_at"))
     took = sorted((begun[i] - started).total_seconds() * 1000 for i, started in posted.items())
-    print(
-        f"POST to hand-over: p50 {statistics.median(took):.1f} ms, "
-        f"p95 {took[int(len(took) * 0.95)]:.1f} ms, slowest {took[-1]:.1f} ms, of {len(took)}"
-    )
+    return {
+        "POST to hand-over, p50, ms": statistics.median(took),
+        "POST to hand-over, p95, ms": took[int(len(took) * 0.95)],
+        "POST to hand-over, slowest, ms": took[-1],
+    }
 
 
 def _post(url: str, key: str, number: int):  # type: ignore[no-untyped-def]

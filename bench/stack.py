@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,3 +96,12 @@ def wait_for(url: str, seconds: float = 30) -> None:
         except (OSError, urllib.error.URLError):
             time.sleep(0.1)
     raise TimeoutError(url)
+
+
+def until(reached: Callable[[], bool], pause: float = 0.005, seconds: float = 120) -> None:
+    """Until it holds. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(pause)

@@ -1,5 +1,6 @@
 """The service's own Celery application, with a sandbox that takes its time and a task that does nothing."""
 
+import itertools
 import os
 import time
 
@@ -9,14 +10,18 @@ from notifications.providers.deadline import Deadline
 from notifications.providers.sandbox import Sandbox
 from notifyproj.celery import app
 
-#: Seconds the provider takes.
+#: Seconds the provider takes, and takes for each hundredth call.
 DELAY = float(os.environ.get("BENCH_DELAY", "0"))
+HUNDREDTH_DELAY = float(os.environ.get("BENCH_HUNDREDTH_DELAY", DELAY))
+
+_calls = itertools.count(1)
 
 
 class DelayedSandbox(Sandbox):
     def send(self, message: Message, deadline: Deadline) -> Sent:
-        if DELAY:
-            time.sleep(DELAY)
+        delay = DELAY if next(_calls) % 100 else HUNDREDTH_DELAY
+        if delay:
+            time.sleep(delay)
         return super().send(message, deadline)
 
 

@@ -1,4 +1,4 @@
-"""What people change about a stored notification: cancel, retry now, read, resend, forget.
+"""What people change: cancel, retry now, read, resend, settle an unknown one, probe a circuit, forget a person.
 
 Each is one conditional UPDATE, so that it cannot collide with a worker: whoever comes second changes nothing and is
 told what is allowed. API, admin and commands all call these.
@@ -6,15 +6,16 @@ told what is allowed. API, admin and commands all call these.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
 
+from notifications import forgetting
 from notifications.intake import Accepted, Submission, submit
-from notifications.models import Attempt, Notification, Status
+from notifications.models import GIVEN_UP, Circuit, FailureKind, Notification, Status
 from notifications.waking import wake
 from users.models import Recipient
 from users.refusals import Conflict
@@ -66,37 +67,77 @@ def _set_read(notification_id: UUID, moment: Coalesce | None) -> None:
         )
 
 
-def resend(notification: Notification) -> Accepted:
+def settle_as_arrived(notification_id: UUID) -> None:
+    """An operator's word that an `unknown` one arrived: it is `sent`. Raises Conflict where it is not unknown."""
+    _settle_by_hand(notification_id, status=Status.SENT, sent_at=Now())
+
+
+def give_up(notification_id: UUID) -> None:
+    """An operator's word that an `unknown` one is not to be sent again. Raises Conflict where it is not unknown."""
+    _settle_by_hand(
+        notification_id,
+        status=Status.FAILED,
+        # Neither did a provider refuse it nor its attempts run out: it is our side that does not know.
+        failure_kind=FailureKind.TECHNICAL,
+        failure_code=GIVEN_UP,
+        failure_detail="An operator gave it up. Whether it was accepted is not known.",
+    )
+
+
+def _settle_by_hand(notification_id: UUID, **ending: Any) -> None:
+    """The row says so; the attempt stays without an outcome, until perhaps the provider's answer arrives late."""
+    unknown = Notification.objects.filter(id=notification_id, status=Status.UNKNOWN)
+    if unknown.update(review_at=None, settled_by_hand=True, **ending):
+        return
+    status = Notification.objects.values_list("status", flat=True).get(id=notification_id)
+    raise _no_longer_unknown(status)
+
+
+def _no_longer_unknown(status: str) -> Conflict:
+    return Conflict(
+        "not_unknown",
+        f"This notification is {status} now, no longer unknown. Look at it again.",
+        "status",
+    )
+
+
+def resend(seen: Notification) -> Accepted:
     """Send it again, as a new notification that names this one in `resend_of`.
 
     Each notification is resent once: pressing twice sends once, and the next resend starts from the newest.
+    `seen` is the notification as the operator saw it: what was unknown then and is settled by now is not resent.
     Raises Conflict, or Refused where the recipient has no address any more.
     """
     try:
         with transaction.atomic():
-            return submit(_again(_resendable(notification.id)))
+            return submit(_again(_resendable(seen)))
     except IntegrityError as error:
         if "resend_of" not in str(error):
             raise
-        newer = Notification.objects.only("id").get(resend_of=notification)
+        newer = Notification.objects.only("id").get(resend_of=seen)
         raise Conflict(
             "already_resent", f"This was resent already, as {newer.id}. Resend that one."
         ) from error
 
 
-def _resendable(notification_id: UUID) -> Notification:
-    """The notification as it is now, locked. What was `unknown` is now in the operator's hands: the policy must
-    not send a third copy. Raises Conflict.
+def _resendable(seen: Notification) -> Notification:
+    """The notification as it is now, locked. What is `unknown` is now in the operator's hands: neither the policy
+    nor a late answer must send a third copy. Raises Conflict.
     """
-    notification = Notification.objects.select_for_update().get(id=notification_id)
-    if notification.erased_at:
+    # Before the notification: whoever forgets a person locks them in this order as well.
+    forgotten = forgetting.is_forgotten(seen.id)
+    notification = Notification.objects.select_for_update().get(id=seen.id)
+    if forgotten or notification.erased_at:
         raise Conflict("erased", "The person was forgotten; nothing is left to send.")
+    if seen.status == Status.UNKNOWN != notification.status:
+        raise _no_longer_unknown(notification.status)
     if notification.status not in Notification.RESENDABLE:
         raise Conflict(
             "not_resendable",
             f"This notification is {notification.status}; it has not been sent yet.",
         )
-    Notification.objects.filter(id=notification_id).update(review_at=None)
+    if notification.status == Status.UNKNOWN:
+        Notification.objects.filter(id=seen.id).update(review_at=None, settled_by_hand=True)
     return notification
 
 
@@ -123,36 +164,21 @@ def _again(notification: Notification) -> Submission:
     )
 
 
-def forget(recipient: Recipient) -> None:
+def probe_now(circuit_id: int) -> None:
+    """Have an open circuit tried by the next one due, instead of after its rest. The sweep wakes its lanes.
+
+    Raises Conflict where it is closed.
+    """
+    if not Circuit.objects.filter(id=circuit_id, open_until__isnull=False).update(open_until=Now()):
+        raise Conflict("not_open", "This circuit is closed: everything goes out.")
+
+
+def forget(recipient: Recipient) -> bool:
     """Erase the person: addresses and content go, waiting ones are cancelled, the ledger's ids stay.
 
-    What is in flight cannot be called back, but it will not be tried again.
+    What is in flight cannot be called back, but it will not be tried again. Returns whether nothing of theirs can
+    go out any more. That is not so for who has very many waiting ones, and neither is all that was sent erased
+    at once for who has very many of them: housekeeping goes on with it.
     """
-    with transaction.atomic():
-        # From here on nothing is stored for the person: an insert waits for the row that it refers to.
-        if not Recipient.objects.select_for_update().filter(id=recipient.id).first():
-            return
-        theirs = Notification.objects.filter(recipient=recipient)
-        ids = list(theirs.select_for_update().order_by("id").values_list("id", flat=True))
-        _erase(ids)
-        recipient.delete()
-
-
-def _erase(ids: Iterable[UUID]) -> None:
-    erased = Notification.objects.filter(id__in=list(ids))
-    erased.cancellable().update(status=Status.CANCELLED, leased_until=None)
-    erased.update(
-        address="",
-        title="",
-        message="",
-        html="",
-        url="",
-        metadata={},
-        failure_detail="",
-        review_at=None,
-        # What is being sent now and comes back is not claimed again.
-        expires_at=F("created_at"),
-        erased_at=Now(),
-        recipient=None,
-    )
-    Attempt.objects.filter(notification__in=erased).update(detail="")
+    forgetting.begin(recipient.id)
+    return forgetting.go_on(recipient.id, forgetting.PATIENCE)

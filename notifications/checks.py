@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from notifications.housekeeping import SHORTEST_RETENTION_DAYS
 from notifications.providers import configuration
 from notifications.providers.base import Misconfigured
 from notifications.providers.mail import address_of
@@ -107,6 +108,21 @@ def connections(**kwargs: Any) -> list[CheckMessage]:
         return []
     hint = "Servers commonly allow 10 to 50 from one address; all worker processes share these."
     return [Error("SMTP_MAX_CONNECTIONS must be at least 1.", hint=hint, id="notifications.E014")]
+
+
+@register()
+def retention(**kwargs: Any) -> list[CheckMessage]:
+    """Nothing may be deleted before its idempotency key is forgotten."""
+    if settings.RETENTION_DAYS == 0 or settings.RETENTION_DAYS >= SHORTEST_RETENTION_DAYS:
+        return []
+    return [
+        Error(
+            f"RETENTION_DAYS is {settings.RETENTION_DAYS}; nothing is deleted as long as it is.",
+            hint=f"Set it to at least {SHORTEST_RETENTION_DAYS}: as long as an idempotency key is remembered, its "
+            "notification must be there, or the same request would send again. 0 keeps everything.",
+            id="notifications.E020",
+        )
+    ]
 
 
 @register(Tags.security)

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from notifications.models import Attempt, Channel, FailureKind, Notification, Status
+from notifications.models import (
+    GIVEN_UP,
+    Attempt,
+    Channel,
+    Circuit,
+    FailureKind,
+    Notification,
+    Status,
+)
 from notifications.retry import resends_from_unknown
 
 #: A provider's words are quoted up to here; the attempt has them in full.
@@ -22,30 +30,40 @@ def explain(
     *,
     paused: bool = False,
     resent: bool = False,
+    policy: str = "",
+    circuit: Circuit | None = None,
 ) -> str:
-    """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place."""
+    """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
+    `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it.
+    """
     if notification.erased_at:
         return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."
     match notification.status:
         case Status.PENDING:
-            return _pending(notification, last, now, paused)
+            return _pending(notification, last, now, paused, circuit)
         case Status.SENDING:
             return f"Being sent: {_provider(notification)} has it since {_since(last, now)}."
         case Status.SENT:
-            return _sent(notification, now)
+            return _sent(notification, last, now)
         case Status.DELIVERED:
             return _delivered(notification, now)
         case Status.FAILED:
-            return _failed(notification, resent)
+            return _failed(notification, last, resent)
         case Status.CANCELLED:
             return f"Cancelled {_before_or_after(last)}. Nothing more happens by itself."
         case Status.EXPIRED:
             return _expired(notification, last)
         case _:
-            return _unknown(notification, last, now, resent)
+            return _unknown(notification, last, now, resent, policy)
 
 
-def _pending(notification: Notification, last: Attempt | None, now: datetime, paused: bool) -> str:
+def _pending(
+    notification: Notification,
+    last: Attempt | None,
+    now: datetime,
+    paused: bool,
+    circuit: Circuit | None,
+) -> str:
     if notification.expires_at and notification.expires_at <= now:
         return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
     if notification.leased_until and notification.leased_until > now:
@@ -54,8 +72,40 @@ def _pending(notification: Notification, last: Attempt | None, now: datetime, pa
         return (
             "Held: its flow is paused. It goes out once an administrator lets the flow run again."
         )
+    if circuit and notification.due_at <= now:
+        return f"Held: {trouble(circuit, now)}. That costs it no attempt.{_until(notification)}"
     when = _when(notification, last, now)
-    return f"{when}{_in_brackets(notification, last)}.{_until(notification)}"
+    held = f" At present {trouble(circuit, now)}." if circuit else ""
+    return f"{when}{_in_brackets(notification, last)}.{held}{_until(notification)}"
+
+
+def trouble(circuit: Circuit, now: datetime) -> str:
+    """Why nothing is sent through an open circuit, since when, and when that is tried again."""
+    since = f" since {duration(now - circuit.opened_at)}" if circuit.opened_at else ""
+    words = _quoted(circuit.code, circuit.detail)
+    in_brackets = f" ({words})" if words else ""
+    return f"{_what_is_wrong(circuit)}{since}{in_brackets}; next try {next_try(circuit, now)}"
+
+
+def _what_is_wrong(circuit: Circuit) -> str:
+    provider, sender = circuit.provider, circuit.sender
+    of_sender = f" with the sender {sender}" if sender else ""
+    match circuit.cause:
+        case Circuit.Cause.REFUSED:
+            return f"{provider} refuses our account{f' or the sender {sender}' if sender else ''}"
+        case Circuit.Cause.THROTTLED:
+            return f"{provider} wants a pause{of_sender}"
+        case Circuit.Cause.UNREACHABLE:
+            return f"{provider} cannot be reached{of_sender}"
+        case _:
+            return f"too many calls to {provider}{of_sender} fail"
+
+
+def next_try(circuit: Circuit, now: datetime) -> str:
+    """When a probe goes out: one waiting notification, by whose answer the circuit closes or stays open."""
+    if circuit.open_until and circuit.open_until > now:
+        return ahead(circuit.open_until, now)
+    return "with the next one due"
 
 
 def _when(notification: Notification, last: Attempt | None, now: datetime) -> str:
@@ -83,7 +133,10 @@ def _until(notification: Notification) -> str:
     return f" It is given up at {moment(until)}." if until else ""
 
 
-def _sent(notification: Notification, now: datetime) -> str:
+def _sent(notification: Notification, last: Attempt | None, now: datetime) -> str:
+    if notification.settled_by_hand and not _accepted(last):
+        when = ago(notification.sent_at, now)
+        return f"Sent, on an operator's word {when}: it arrived. {_provider(notification)} has not said so ({_said(last)})."
     sent = f"Sent: {_provider(notification)} accepted it {ago(notification.sent_at, now)}"
     if notification.provider == "sandbox":
         return f"{sent}. The sandbox only simulates: nothing has left the machine."
@@ -98,7 +151,7 @@ def _delivered(notification: Notification, now: datetime) -> str:
     return f"Delivered: {where} {when}."
 
 
-def _failed(notification: Notification, resent: bool) -> str:
+def _failed(notification: Notification, last: Attempt | None, resent: bool) -> str:
     answer = _quoted(notification.failure_code, notification.failure_detail)
     provider = _provider(notification)
     again = (
@@ -106,6 +159,8 @@ def _failed(notification: Notification, resent: bool) -> str:
         if resent
         else "Nothing more happens by itself; a resend tries it as a new notification."
     )
+    if notification.failure_code == GIVEN_UP:
+        return f"Failed: an operator gave it up. {_given_up(provider, last)} {again}"
     match notification.failure_kind:
         case FailureKind.PERMANENT:
             return f"Failed: {provider} refused it for good ({answer}). {again}"
@@ -116,28 +171,41 @@ def _failed(notification: Notification, resent: bool) -> str:
             return f"Failed by a fault of ours ({answer}). {again}"
 
 
+def _given_up(provider: str, last: Attempt | None) -> str:
+    if _accepted(last):
+        return f"{provider} accepted it after all, as a late answer says: the person may have it."
+    return f"Whether {provider} accepted it is not known ({_said(last)})."
+
+
 def _expired(notification: Notification, last: Attempt | None) -> str:
     until = moment(notification.expires_at)
     tried = f"{_said(last)} at last" if last else "it was never tried"
     return f"Expired: it was worth sending until {until}; {tried}. Nothing more happens by itself."
 
 
-def _unknown(notification: Notification, last: Attempt | None, now: datetime, resent: bool) -> str:
+def _unknown(
+    notification: Notification, last: Attempt | None, now: datetime, resent: bool, policy: str
+) -> str:
     provider = _provider(notification)
     why = f"Unknown: {provider} may or may not have accepted it ({_said(last)})."
     if notification.review_at is None and resent:
         return f"{why} It was resent since, as a new notification."
     if notification.review_at is None:
-        return f"{why} It is held for an operator: resend it, or leave it."
+        return f"{why} It is held for an operator, who says that it arrived, resends it, or gives it up."
     when = ahead(notification.review_at, now)
     in_time = notification.expires_at is None or notification.expires_at > notification.review_at
-    if resends_from_unknown(notification.priority) and not notification.resends and in_time:
+    again = resends_from_unknown(notification.priority, policy) and not notification.resends
+    if again and in_time:
         return f"{why} Unless a late answer settles it, it is sent once more {when}; the person may then get it twice."
     return f"{why} Unless a late answer settles it, it is left to an operator {when}."
 
 
 def _before_or_after(last: Attempt | None) -> str:
     return f"after an attempt ({_said(last)})" if last else "before it was sent"
+
+
+def _accepted(last: Attempt | None) -> bool:
+    return last is not None and last.outcome == Attempt.Outcome.ACCEPTED
 
 
 def _provider(notification: Notification) -> str:

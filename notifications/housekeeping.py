@@ -2,24 +2,99 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import timedelta
+from uuid import UUID
 
+import structlog
 from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 
-from notifications.models import Heartbeat, IdempotencyKey
+from notifications import ids, stopping
+from notifications.models import Heartbeat, IdempotencyKey, Notification
+
+log = structlog.get_logger(__name__)
 
 #: Rows a transaction deletes at most, so that it holds its locks for a moment only.
 CHUNK = 5000
+#: Seconds one run takes at most; the next one goes on. Beat asks for one every 10 minutes.
+LONGEST_RUN = 60.0
+#: As long as an idempotency key: one that outlived its notification would let the same request send again.
+SHORTEST_RETENTION_DAYS = settings.IDEMPOTENCY_KEY_TTL // 86400
 
 
-def prune() -> int:
-    """Delete idempotency keys past their 7 days and processes long gone. Returns how many keys."""
+def prune(seconds: float = LONGEST_RUN) -> None:
+    """Delete idempotency keys past their 7 days, processes long gone, and what RETENTION_DAYS says."""
+    end = time.monotonic() + seconds
     Heartbeat.objects.filter(seen_at__lt=Now() - timedelta(days=1)).delete()
+    keys = prune_keys(end)
+    notifications = prune_notifications(end)
+    if keys or notifications:
+        log.info("pruned", idempotency_keys=keys, notifications=notifications)
+
+
+def prune_keys(end: float) -> int:
+    """Until `end` (of the monotonic clock). Returns how many."""
     age = timedelta(seconds=settings.IDEMPOTENCY_KEY_TTL)
     old = IdempotencyKey.objects.filter(created_at__lt=Now() - age)
     pruned = 0
-    while chunk := list(old.values_list("id", flat=True)[:CHUNK]):
+    while _goes_on(end) and (chunk := list(old.values_list("id", flat=True)[:CHUNK])):
         IdempotencyKey.objects.filter(id__in=chunk).delete()
         pruned += len(chunk)
     return pruned
+
+
+def prune_notifications(end: float) -> int:
+    """Delete what has ended and is older than RETENTION_DAYS, with its attempts, until `end`. Returns how many.
+
+    What another names in `resend_of` goes after that one, so the ledger is gone through until nothing more is found.
+    """
+    if settings.RETENTION_DAYS < SHORTEST_RETENTION_DAYS:
+        return 0
+    pruned = 0
+    while found := sum(_prune_once(end)):
+        pruned += found
+    return pruned
+
+
+def _prune_once(end: float) -> Iterator[int]:
+    """Once through the old ones, in the order of their ids: what was deleted is not come across again."""
+    last = ids.FIRST
+    while _goes_on(end):
+        with transaction.atomic():
+            chunk = list(_old().filter(id__gt=last).values_list("id", flat=True)[:CHUNK])
+            yield _delete(chunk)
+        if len(chunk) < CHUNK:
+            return
+        last = chunk[-1]
+
+
+def _goes_on(end: float) -> bool:
+    """A worker that is to stop does not wait for this either."""
+    return time.monotonic() < end and not stopping.is_stopping()
+
+
+def _old() -> QuerySet[Notification]:
+    """Accepted, due and ended that long ago, and not named by another. Locked, so that nobody resends them now."""
+    before = timezone.now() - timedelta(days=settings.RETENTION_DAYS)
+    newer = Notification.objects.filter(resend_of=OuterRef("id"))
+    return (
+        Notification.objects.filter(
+            ~Exists(newer),
+            id__lt=ids.first_of(before),
+            status__in=Notification.FINISHED,
+            due_at__lt=before,
+        )
+        .order_by("id")
+        .select_for_update(skip_locked=True)
+    )
+
+
+def _delete(chunk: list[UUID]) -> int:
+    """Those of the locked ones that nobody has resent while we came to lock them. Returns how many."""
+    deletable = Notification.objects.filter(id__in=chunk, resent_as=None)
+    return deletable.only("id").delete()[1].get("notifications.Notification", 0)

@@ -64,7 +64,12 @@ class Accepted:
     replayed: bool = False
 
 
-INSERT = """
+# A destination that is no recipient's own address: a new recipient's, a fallback.
+_GIVEN = "SELECT %(recipient_id)s::bigint, %(user_id)s, %(address)s"
+
+#: `{found}` is a query for (recipient_id, user_id, address): nothing is stored where it finds nobody, or nobody who
+#: can be reached.
+_INSERT = """
 INSERT INTO notifications_notification (
     id, project_id, flow_id, recipient_id, user_id, channel, priority, live, api_key_id,
     address, title, message, html, url, category, reference, metadata, status,
@@ -72,13 +77,21 @@ INSERT INTO notifications_notification (
     created_at, scheduled_for, due_at, expires_at, fence, attempt_count, lapses, resends, resend_of_id
 )
 SELECT
-    %(id)s, %(project_id)s, %(flow_id)s, %(recipient_id)s, %(user_id)s, %(channel)s, %(priority)s,
-    %(live)s, %(api_key_id)s, %(address)s, %(title)s, %(message)s, %(html)s, %(url)s, %(category)s,
+    %(id)s, %(project_id)s, %(flow_id)s, found.recipient_id, found.user_id, %(channel)s, %(priority)s,
+    %(live)s, %(api_key_id)s, found.address, %(title)s, %(message)s, %(html)s, %(url)s, %(category)s,
     %(reference)s, %(metadata)s::jsonb, 'pending', '', '', '', '', '',
     moment, %(scheduled_for)s, due, coalesce(%(expires_at)s, due + %(lifetime)s), 0, 0, 0, 0, %(resend_of)s
-FROM (SELECT moment, greatest(%(scheduled_for)s, moment) AS due FROM clock_timestamp() AS moment) AS clock
-RETURNING created_at, due_at, expires_at, metadata
+FROM
+    ({found}) AS found (recipient_id, user_id, address),
+    (SELECT moment, greatest(%(scheduled_for)s, moment) AS due FROM clock_timestamp() AS moment) AS clock
+WHERE found.address <> '' OR %(in_sandbox)s
+RETURNING {stored}
 """
+_STORED = [field.attname for field in Notification._meta.concrete_fields]
+_INSERTS = {
+    query: _INSERT.format(found=query, stored=", ".join(_STORED))
+    for query in (directory.BY_USER_ID, directory.BY_ADDRESS, _GIVEN)
+}
 
 #: (project, lane) -> id of its flow. Flows are never deleted.
 _flows: dict[tuple[int, str], int] = {}
@@ -135,15 +148,10 @@ def _savepoint_in_a_transaction() -> AbstractContextManager[None]:
 
 
 def _store(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
-    if submission.idempotency_key:
-        with transaction.atomic():
-            return _store_once(submission, flow_id, in_sandbox)
-    destination = _destination(submission, in_sandbox)
-    if destination.recipient_id is not None:
-        # One statement is a transaction by itself.
-        return Accepted(_insert(submission, flow_id, destination, destination.recipient_id))
+    if not submission.idempotency_key:
+        return Accepted(_insert(submission, flow_id, in_sandbox))
     with transaction.atomic():
-        return Accepted(_insert_with_recipient(submission, flow_id, destination))
+        return _store_once(submission, flow_id, in_sandbox)
 
 
 def _store_once(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
@@ -158,8 +166,7 @@ def _store_once(submission: Submission, flow_id: int, in_sandbox: bool) -> Accep
         if bytes(known.fingerprint) != submission.fingerprint:
             raise IdempotencyKeyReused
         return Accepted(_as_accepted(known.notification), replayed=True)
-    destination = _destination(submission, in_sandbox)
-    notification = _insert_with_recipient(submission, flow_id, destination)
+    notification = _insert(submission, flow_id, in_sandbox)
     IdempotencyKey.objects.create(
         project_id=submission.project_id,
         key=submission.idempotency_key,
@@ -192,6 +199,32 @@ def _as_accepted(notification: Notification) -> Notification:
     return notification
 
 
+def _insert(submission: Submission, flow_id: int, in_sandbox: bool) -> Notification:
+    """Raises Refused where the message cannot reach anybody."""
+    values = _values(submission, flow_id, in_sandbox)
+    search = directory.search_for(
+        submission.project_id, submission.channel, submission.user_id, submission.recipient
+    )
+    # Nearly every notification goes to somebody we know. One statement is a transaction by itself.
+    known = _insert_found(search.query, values | search.parameters()) if search else None
+    return known or _insert_destination(values, _destination(submission, in_sandbox))
+
+
+def _insert_destination(values: dict[str, Any], destination: Destination) -> Notification:
+    with transaction.atomic(savepoint=False):
+        recipient_id = destination.recipient_id or directory.make(
+            values["project_id"], values["channel"], destination
+        )
+        given = {
+            "recipient_id": recipient_id,
+            "user_id": destination.user_id,
+            "address": destination.address,
+        }
+        notification = _insert_found(_GIVEN, values | given)
+    assert notification is not None
+    return notification
+
+
 def _destination(submission: Submission, in_sandbox: bool) -> Destination:
     destination = directory.find(
         submission.project_id, submission.channel, submission.user_id, submission.recipient
@@ -217,71 +250,40 @@ def _no_address(submission: Submission, destination: Destination) -> Refused:
     )
 
 
-def _insert_with_recipient(
-    submission: Submission, flow_id: int, destination: Destination
-) -> Notification:
-    recipient_id = destination.recipient_id or directory.make(
-        submission.project_id, submission.channel, destination
-    )
-    return _insert(submission, flow_id, destination, recipient_id)
-
-
-def _insert(
-    submission: Submission, flow_id: int, destination: Destination, recipient_id: int
-) -> Notification:
-    notification = Notification(
-        id=uuid7(),
-        project_id=submission.project_id,
-        flow_id=flow_id,
-        recipient_id=recipient_id,
-        user_id=destination.user_id,
-        address=destination.address,
-        channel=submission.channel,
-        priority=submission.priority,
-        live=submission.live,
-        api_key_id=submission.api_key_id,
-        title=submission.title,
-        message=submission.message,
-        html=submission.html,
-        url=submission.url,
-        category=submission.category,
-        reference=submission.reference,
-        metadata=submission.metadata,
-        scheduled_for=submission.scheduled_for,
-        resend_of_id=submission.resend_of,
-    )
+def _insert_found(query: str, parameters: dict[str, Any]) -> Notification | None:
+    """The notification as it is stored, for the one whom the query finds."""
     with connection.cursor() as cursor:
-        cursor.execute(INSERT, _parameters(notification, submission.expires_at))
+        cursor.execute(_INSERTS[query], parameters)
         row = cursor.fetchone()
-    notification.created_at, notification.due_at, notification.expires_at, metadata = row
+    if row is None:
+        return None
+    notification = Notification.from_db(connection.alias, _STORED, row)
     # As jsonb gives it back (other order of names, other spelling of numbers), now as ever after.
-    notification.metadata = json.loads(metadata)
+    notification.metadata = json.loads(notification.metadata)
     return notification
 
 
-def _parameters(notification: Notification, expires_at: datetime | None) -> dict[str, Any]:
+def _values(submission: Submission, flow_id: int, in_sandbox: bool) -> dict[str, Any]:
     return {
-        "id": notification.id,
-        "project_id": notification.project_id,
-        "flow_id": notification.flow_id,
-        "recipient_id": notification.recipient_id,
-        "user_id": notification.user_id,
-        "channel": notification.channel,
-        "priority": notification.priority,
-        "live": notification.live,
-        "api_key_id": notification.api_key_id,
-        "address": notification.address,
-        "title": notification.title,
-        "message": notification.message,
-        "html": notification.html,
-        "url": notification.url,
-        "category": notification.category,
-        "reference": notification.reference,
-        "metadata": json.dumps(notification.metadata),
-        "scheduled_for": notification.scheduled_for,
-        "expires_at": expires_at,
-        "lifetime": lifetime(notification.channel, notification.priority),
-        "resend_of": notification.resend_of_id,
+        "id": uuid7(),
+        "project_id": submission.project_id,
+        "flow_id": flow_id,
+        "channel": submission.channel,
+        "priority": submission.priority,
+        "live": submission.live,
+        "api_key_id": submission.api_key_id,
+        "title": submission.title,
+        "message": submission.message,
+        "html": submission.html,
+        "url": submission.url,
+        "category": submission.category,
+        "reference": submission.reference,
+        "metadata": json.dumps(submission.metadata),
+        "scheduled_for": submission.scheduled_for,
+        "expires_at": submission.expires_at,
+        "lifetime": lifetime(submission.channel, submission.priority),
+        "resend_of": submission.resend_of,
+        "in_sandbox": in_sandbox,
     }
 
 

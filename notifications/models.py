@@ -45,6 +45,9 @@ class FailureKind(models.TextChoices):
     TECHNICAL = "technical", "Technical: our own fault"
 
 
+#: The failure's code of an `unknown` one that an operator gave up.
+GIVEN_UP = "given_up"
+
 #: Everything that goes to the sandbox has one lane of its own, so that tests never delay the real.
 SANDBOX_LANE = "sandbox"
 
@@ -126,6 +129,10 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         """Nothing of it has left: a claimed row is too, since BEGIN asks for `pending` once more."""
         return self.filter(status=Status.PENDING)
 
+    def held(self) -> NotificationQuerySet:
+        """Nobody knows whether they were sent, no policy decides any more, and no operator has yet."""
+        return self.filter(status=Status.UNKNOWN, review_at=None, settled_by_hand=False)
+
 
 class Notification(models.Model):
     """One message on one channel to one recipient."""
@@ -183,8 +190,11 @@ class Notification(models.Model):
     lapses = models.SmallIntegerField(default=0)
     #: When the policy decides about an `unknown`; NULL: an operator does.
     review_at = models.DateTimeField(null=True, blank=True)
-    #: How often the policy, or an operator, sent it again from `unknown`.
+    #: How often the policy sent it again from `unknown`.
     resends = models.SmallIntegerField(default=0)
+    #: An operator has said what no provider did about an `unknown` one: it arrived, it is given up, or a newer
+    #: one takes its place. So a `sent` one may have no accepted attempt.
+    settled_by_hand = models.BooleanField(default=False, db_default=False, editable=False)
     resend_of = models.OneToOneField(
         "self", models.PROTECT, null=True, blank=True, related_name="resent_as"
     )
@@ -212,6 +222,7 @@ class Notification(models.Model):
             ("resend_notification", "Can send a notification once more"),
             ("retry_notification", "Can have a waiting notification tried now"),
             ("cancel_notification", "Can cancel a waiting notification"),
+            ("settle_notification", "Can say what became of an unknown notification"),
         )
         indexes = (
             # queue.CLAIM: the next due rows of one flow.
@@ -243,6 +254,12 @@ class Notification(models.Model):
                 fields=("review_at",),
                 name="notification_review",
                 condition=Q(review_at__isnull=False),
+            ),
+            # The console: unknown rows that wait for an operator's word.
+            models.Index(
+                fields=("id",),
+                name="notification_held",
+                condition=Q(status=Status.UNKNOWN, review_at=None, settled_by_hand=False),
             ),
             # GET /notifications and the admin's list, newest first (ids are time-ordered).
             models.Index(fields=("project", "id"), name="notification_project"),
@@ -388,6 +405,10 @@ class Heartbeat(models.Model):
     kind = models.CharField(max_length=20)
     queues = models.CharField(max_length=100, blank=True)
     seen_at = models.DateTimeField(db_default=Now())
+    #: Which code it runs (notifyproj/version.py); empty for a process older than this field.
+    version = models.CharField(max_length=20, blank=True, db_default="")
+    #: Seconds by which its own clock is ahead of the database's.
+    clock_ahead = models.FloatField(db_default=0.0)
 
     def __str__(self) -> str:
         return self.name

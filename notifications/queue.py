@@ -177,7 +177,7 @@ WITH settled AS (
         %(waits)s::float8[], %(spent)s::bool[], %(seconds)s::float8[]
     ) AS s (id, fence, status, outcome, code, detail, message_id, kind, wait, spent, seconds)
 ), locked AS MATERIALIZED (
-    SELECT n.id, n.erased_at IS NOT NULL AS erased, EXISTS (
+    SELECT n.id, n.erased_at IS NOT NULL AS erased, n.settled_by_hand OR EXISTS (
         SELECT FROM notifications_notification newer WHERE newer.resend_of_id = n.id
     ) AS resent
     FROM notifications_notification n JOIN settled ON settled.id = n.id

@@ -129,9 +129,10 @@ def _temporary(answer: Temporary, attempt: int, max_attempts: int, chance: float
     )
 
 
-def resends_from_unknown(priority: str) -> bool:
+def resends_from_unknown(priority: str, policy: str) -> bool:
     """Whether an `unknown` one is sent once more after its review time, or held for an operator.
 
-    Urgent and ordinary ones are: a second copy is better than none. Bulk is held.
+    `policy` is its project's: `resend`, `hold`, or empty for what its priority says. Urgent and ordinary ones
+    are sent: a second copy is better than none. Bulk is held.
     """
-    return priority != "low"
+    return policy == "resend" or (policy != "hold" and priority != "low")

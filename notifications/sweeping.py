@@ -20,6 +20,7 @@ from notifications import providers, queue
 from notifications.delivery import provider_of
 from notifications.models import Priority
 from notifications.retry import resends_from_unknown
+from users.models import UnknownPolicy
 
 log = structlog.get_logger(__name__)
 
@@ -74,14 +75,16 @@ WITH late AS (
 UPDATE notifications_notification n SET status = 'expired' FROM late WHERE n.id = late.id
 """
 
-# The policy for `unknown`: once more for high and normal, unless it is too late; bulk, and what was sent again
-# once already, is held for an operator (review_at NULL).
+# The policy for `unknown`, as its project has it now: once more, unless it is too late; or held for an operator
+# (review_at NULL), as is whatever was sent again once already.
 REVIEW_UNKNOWN = """
 WITH reviewed AS (
-    SELECT id, (priority = ANY(%(resent)s) AND resends = 0 AND (expires_at IS NULL OR expires_at > now())) AS again
-    FROM notifications_notification
-    WHERE review_at <= now() AND status = 'unknown'
-    LIMIT %(chunk)s FOR UPDATE SKIP LOCKED
+    SELECT n.id, n.resends = 0 AND (n.expires_at IS NULL OR n.expires_at > now())
+        AND (project.unknown_policy, n.priority)
+            IN (SELECT * FROM unnest(%(policies)s::text[], %(priorities)s::text[])) AS again
+    FROM notifications_notification n JOIN users_project project ON project.id = n.project_id
+    WHERE n.review_at <= now() AND n.status = 'unknown'
+    LIMIT %(chunk)s FOR UPDATE OF n SKIP LOCKED
 )
 UPDATE notifications_notification n
 SET review_at = NULL,
@@ -125,11 +128,13 @@ class Swept:
 
 def sweep() -> Swept:
     """Put right what no living worker will. Does nothing while another sweep is at it."""
+    policies, priorities = _resending()
     parameters = {
         "chunk": CHUNK,
         "lapses": LAPSES_ALONE,
         "repeatable": list(providers.repeatable_names()),
-        "resent": [priority for priority in Priority.values if resends_from_unknown(priority)],
+        "policies": policies,
+        "priorities": priorities,
         "review_after": settings.UNKNOWN_REVIEW_AFTER,
     }
     with transaction.atomic(), connection.cursor() as cursor:
@@ -151,6 +156,17 @@ def sweep() -> Swept:
             reviewed=swept.reviewed,
         )
     return swept
+
+
+def _resending() -> tuple[list[str], list[str]]:
+    """The pairs of a project's policy and a priority in which an `unknown` one is sent once more."""
+    pairs = [
+        (policy, priority)
+        for policy in UnknownPolicy.values
+        for priority in Priority.values
+        if resends_from_unknown(priority, policy)
+    ]
+    return [policy for policy, _ in pairs], [priority for _, priority in pairs]
 
 
 def _moved(cursor: Any, statement: str, parameters: dict[str, Any]) -> int:

@@ -10,7 +10,7 @@ from celery import Task, shared_task
 from django.db import InterfaceError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 
-from notifications import delivery, stopping
+from notifications import delivery, forgetting, stopping
 from notifications import housekeeping as pruning
 from notifications.heartbeats import beat
 
@@ -39,5 +39,6 @@ def beat_is_alive() -> None:
 
 @shared_task(base=RetriedTask)
 def housekeeping() -> None:
-    """Remove what nobody needs any more."""
+    """Remove what nobody needs any more, and what nobody may have any more."""
+    forgetting.finish()
     pruning.prune()

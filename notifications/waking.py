@@ -20,8 +20,10 @@ from notifications.models import queue_of
 log = structlog.get_logger(__name__)
 
 DRAIN_TASK = "notifications.tasks.drain"
-#: Seconds between two hints for the same burst.
+#: Seconds between two hints for the same burst: ten times what publishing the last one took, so that hints take
+#: a tenth of one thread's time at most. On a busy machine publishing takes longer, and hints come more rarely.
 SHORTEST_PAUSE = 0.01
+LONGEST_PAUSE = 0.25
 #: Seconds to wait after the broker has refused a hint.
 BROKER_AWAY_PAUSE = 1.0
 
@@ -69,6 +71,7 @@ class Waker:
             while not self._marked:
                 self._condition.wait()
             lanes, self._marked = self._marked, set()
+        started = time.monotonic()
         try:
             for lane in lanes:
                 self._publish(lane)
@@ -76,7 +79,8 @@ class Waker:
             # Not marked again: the sweep finds what is due. One line a second is enough to tell.
             log.warning("wake_failed", lanes=sorted(lanes), error=type(error).__name__)
             return BROKER_AWAY_PAUSE
-        return SHORTEST_PAUSE
+        took = time.monotonic() - started
+        return min(max(SHORTEST_PAUSE, took * 10), LONGEST_PAUSE)
 
 
 _waker = Waker()

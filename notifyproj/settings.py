@@ -248,6 +248,8 @@ STANDSTILL_AFTER = env.float("STANDSTILL_AFTER", 180.0)
 MAX_ATTEMPTS = env.int("MAX_ATTEMPTS", 25)
 #: Seconds an idempotency key is remembered.
 IDEMPOTENCY_KEY_TTL = 7 * 24 * 3600
+#: Days after which a notification that has ended is deleted, with its attempts; 0: never.
+RETENTION_DAYS = env.int("RETENTION_DAYS", 0)
 
 # --- Channels and their vendors ------------------------------------------------------------------------
 
@@ -368,6 +370,7 @@ UNFOLD = {
     "SHOW_VIEW_ON_SITE": False,
     "ENVIRONMENT": "notifications.admin.site.environment_badge",
     "GLOBAL_CALLBACK": "notifications.admin.site.context",
+    "DASHBOARD_CALLBACK": "notifications.admin.site.start_page",
     "STYLES": ["notifications.admin.site.stylesheet"],
     "SIDEBAR": {"navigation": "notifications.admin.site.navigation"},
     # Blue, as on the start page.

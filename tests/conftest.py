@@ -17,7 +17,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 from rest_framework.test import APIClient
 
-from notifications import intake, providers
+from notifications import health, intake, providers
 from notifyproj.postgres.base import rest
 from tests.factories import ApiKeyFactory, ProjectFactory
 from users import authentication
@@ -43,6 +43,7 @@ def _clean_process() -> Iterator[None]:
 
 def _forget() -> None:
     intake.forget_flows()
+    health.memory.forget()
     authentication.cache.clear()
     providers.reset()
     rest.end()

@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 
 from notifications.admin import listing, search
 from notifications.admin.preview import sms_length
-from notifications.models import Flow, Notification
+from notifications.models import Circuit, Flow, Notification
 from tests.factories import (
     AddressFactory,
     ApiKeyFactory,
@@ -44,6 +44,7 @@ PAGES = {
     LIST: True,
     "/admin/users/recipient/": True,
     "/admin/users/project/": True,
+    "/admin/notifications/circuit/": True,
     "/admin/notifications/flow/": False,
     "/admin/users/project/add/": False,
     "/admin/users/apikey/": False,
@@ -497,6 +498,7 @@ def test_a_search_by_user_id_goes_through_the_recipients_index(many: None) -> No
         ("?created_from=2026-01-01", "notifications_notification_pkey"),
         ("?project={project}&status=failed", "notification_status"),
         ("?recipient={recipient}", "notification_recipient"),
+        ("?held=1", "notification_held"),
         ("?q=person7@example.com", "notifications_notification_pkey"),
     ],
 )
@@ -661,6 +663,78 @@ def test_a_cancel_stops_a_waiting_one(operator: Client) -> None:
     assert "Cancelled." in page(operator, detail(waiting))
 
 
+@pytest.mark.parametrize(
+    ("name", "question", "done", "status", "logged"),
+    [
+        ("arrived", "Did it arrive?", "settled as sent", "sent", "Settled as sent: it arrived."),
+        ("give_up", "Give up 1 notification?", "given up", "failed", "Given up."),
+    ],
+)
+def test_an_operator_says_what_became_of_an_unknown_one(
+    operator: Client, name: str, question: str, done: str, status: str, logged: str
+) -> None:
+    unknown = NotificationFactory(status="unknown")
+    assert question in page(operator, confirm(unknown, name))
+    assert f"1 notification {done}." in act(operator, name, unknown)
+    unknown.refresh_from_db()
+    assert unknown.status == status
+    assert logged in page(operator, detail(unknown))
+    assert LogEntry.objects.get().user.username == "an operator"
+
+
+def test_the_three_answers_are_offered_for_an_unknown_one_and_for_no_other(
+    operator: Client,
+) -> None:
+    def offered(notification: Notification) -> list[str]:
+        return re.findall(r"/([a-z_]+)/confirm/", page(operator, detail(notification)))
+
+    assert offered(NotificationFactory(status="unknown")) == ["arrived", "resend", "give_up"]
+    assert offered(sent()) == ["resend"]
+    assert offered(NotificationFactory()) == ["retry", "cancel"]
+
+
+def test_many_unknown_ones_are_settled_at_once(operator: Client) -> None:
+    unknown = [NotificationFactory(status="unknown") for _ in range(3)]
+    text = choose(operator, "arrived", *unknown, sent())
+    assert "Did these 3 notifications arrive?" in text
+    assert "1: sent, not unknown" in text
+    assert "3 notifications settled as sent." in act(operator, "arrived", *unknown)
+
+
+def test_an_answer_that_came_while_the_operator_was_asked_is_not_followed_by_a_second_copy(
+    operator: Client,
+) -> None:
+    unknown = NotificationFactory(status="unknown")
+    text = page(operator, confirm(unknown, "resend"))
+    assert "may have arrived already" in text
+    hidden = dict(re.findall(r'<input type="hidden" name="(id|unknown)" value="([^"]+)"', text))
+    Notification.objects.update(status="sent", sent_at=timezone.now())
+    answer = operator.post(f"{LIST}act/resend/", hidden, follow=True).content.decode()
+    assert "1 notification not resent." in answer
+    assert "is sent now, no longer unknown" in answer
+    assert Notification.objects.count() == 1
+
+
+def test_what_waits_for_an_operator_is_counted_on_the_first_page_and_listed(
+    operator: Client,
+) -> None:
+    assert "operator's word" not in page(operator, "/admin/")
+    held = NotificationFactory(status="unknown")
+    NotificationFactory(status="unknown", review_at=timezone.now())
+    sent()
+    assert "1 notification waits for an operator's word" in page(operator, "/admin/")
+    assert rows(page(operator, f"{LIST}?held=1")) == {held.pk}
+
+
+def test_the_first_page_counts_no_further_than_the_lists_do(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifications.admin.site.MOST_COUNTED", 2)
+    for _ in range(3):
+        NotificationFactory(status="unknown")
+    assert "More than 2 notifications wait for an operator's word" in page(operator, "/admin/")
+
+
 @pytest.mark.parametrize("name", ["resend", "retry", "cancel"])
 def test_looking_changes_nothing(operator: Client, name: str) -> None:
     waiting, over = NotificationFactory(), failed()
@@ -673,7 +747,7 @@ def test_looking_changes_nothing(operator: Client, name: str) -> None:
     assert not LogEntry.objects.exists()
 
 
-@pytest.mark.parametrize("name", ["resend", "retry", "cancel"])
+@pytest.mark.parametrize("name", ["resend", "retry", "cancel", "arrived", "give_up"])
 def test_an_act_needs_its_own_permission(db: None, name: str) -> None:
     user = UserFactory()
     user.user_permissions.add(Permission.objects.get(codename="view_notification"))
@@ -1038,6 +1112,101 @@ def test_pausing_a_flow_is_logged(administrator: Client) -> None:
 def test_an_administrator_makes_a_project(administrator: Client) -> None:
     administrator.post("/admin/users/project/add/", {"name": "Clinic"})
     assert Project.objects.get().name == "Clinic"
+
+
+def test_a_projects_policy_for_unknown_ones_is_chosen_on_its_page_and_the_choice_is_logged(
+    administrator: Client, alice: Project
+) -> None:
+    page_of_alice = f"/admin/users/project/{alice.pk}/change/"
+    assert "By priority: high and normal are sent once more" in page(administrator, page_of_alice)
+    administrator.post(page_of_alice, {"name": alice.name, "unknown_policy": "hold"})
+    assert Project.objects.get().unknown_policy == "hold"
+    assert LogEntry.objects.get().user.username == "an administrator"
+
+
+def test_an_older_release_goes_on_making_projects(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO users_project (name, from_email, from_name, reply_to) VALUES ('Old', '', '', '')"
+        )
+    assert Project.objects.get().unknown_policy == ""
+
+
+# --- Circuits ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(settings: Any) -> Circuit:
+    """The provider of e-mails refuses our log-in since a minute."""
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    now = timezone.now()
+    return Circuit.objects.create(
+        provider="smtp",
+        cause="refused",
+        code="smtp_535",
+        detail="535 <b>log-in</b> failed",
+        opened_at=now - timedelta(minutes=5),
+        open_until=now + timedelta(minutes=2),
+        trips=3,
+    )
+
+
+CIRCUITS = "/admin/notifications/circuit/"
+TROUBLE = "smtp refuses our account since 5 min (535 &lt;b&gt;log-in&lt;/b&gt; failed)"
+
+
+def test_an_open_circuit_is_said_on_the_first_page_and_on_what_waits_for_it(
+    db: None, refused: Circuit, operator: Client
+) -> None:
+    first_page = page(operator, "/admin/")
+    assert TROUBLE in first_page
+    assert f"{CIRCUITS}{refused.pk}/change/" in first_page
+    assert f"Held: {TROUBLE}" in page(operator, detail(NotificationFactory()))
+    for other in (
+        sent(),
+        NotificationFactory(channel="in_app"),
+        NotificationFactory(lane="sandbox"),
+        NotificationFactory(recipient__project__from_email="own@example.com"),
+    ):
+        assert "refuses our account" not in page(operator, detail(other))
+
+
+def test_a_closed_circuit_is_no_news(db: None, refused: Circuit, operator: Client) -> None:
+    Circuit.objects.update(open_until=None, trips=0)
+    assert "refuses our account" not in page(operator, "/admin/")
+    assert "last time: it refuses our account" in page(operator, CIRCUITS)
+    assert "Try it now" not in page(operator, f"{CIRCUITS}{refused.pk}/change/")
+
+
+def test_an_operator_has_an_open_circuit_tried_at_once(
+    db: None, refused: Circuit, operator: Client
+) -> None:
+    assert "Try it now" in page(operator, f"{CIRCUITS}{refused.pk}/change/")
+    page(operator, f"{CIRCUITS}{refused.pk}/probe/", 405)
+    answer = operator.post(f"{CIRCUITS}{refused.pk}/probe/", follow=True).content.decode()
+    assert "tries it, within seconds" in answer
+    assert "with the next one due" in answer
+    assert Circuit.objects.get().open_until <= timezone.now()
+    assert LogEntry.objects.get().change_message == "Tried at once."
+
+
+def test_a_circuit_that_closed_meanwhile_is_not_tried(
+    db: None, refused: Circuit, operator: Client
+) -> None:
+    Circuit.objects.update(open_until=None)
+    answer = operator.post(f"{CIRCUITS}{refused.pk}/probe/", follow=True).content.decode()
+    assert "This circuit is closed" in answer
+    assert Circuit.objects.get().open_until is None
+    assert not LogEntry.objects.exists()
+
+
+def test_looking_at_a_circuit_is_no_permission_to_try_it(db: None, refused: Circuit) -> None:
+    user = UserFactory()
+    user.user_permissions.add(Permission.objects.get(codename="view_circuit"))
+    client = Client()
+    client.force_login(user)
+    assert "Try it now" not in page(client, f"{CIRCUITS}{refused.pk}/change/")
+    assert client.post(f"{CIRCUITS}{refused.pk}/probe/").status_code == 403
 
 
 def test_the_page_addresses_that_templates_name_exist() -> None:

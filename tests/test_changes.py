@@ -1,12 +1,16 @@
-"""What people change: cancel, retry now, read, resend, forget."""
+"""What people change: cancel, retry now, read, resend, settle an unknown one, forget."""
 
+import threading
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications import changes, queue
 from notifications.models import Attempt, Notification
+from notifications.providers.base import Permanent, Sent, Temporary
+from notifications.retry import judge
 from notifications.sweeping import sweep
 from tests.factories import AttemptFactory, NotificationFactory
 from users.models import Address, Recipient
@@ -109,6 +113,156 @@ def test_an_unknown_one_that_an_operator_resent_is_not_resent_by_the_policy_too(
     sweep()
     unknown.refresh_from_db()
     assert unknown.status == "unknown"
+
+
+# -- an operator's word about an unknown one --------------------------------------------------------------
+
+SETTLED = [(changes.settle_as_arrived, "sent"), (changes.give_up, "failed")]
+
+
+def unknown(**fields):
+    """Its worker died after BEGIN; the policy has not decided yet."""
+    notification = NotificationFactory(
+        **{"status": "unknown", "provider": "smtp", "fence": 1, "lane": "sandbox"}
+        | {"review_at": timezone.now() - timedelta(minutes=1)}
+        | fields
+    )
+    AttemptFactory(notification=notification)
+    return notification
+
+
+def answer(notification, answer):
+    """The worker's answer arrives after all."""
+    verdict = judge(answer, attempt=1, max_attempts=25, chance=0.5)
+    queue.settle([queue.Settlement(notification.id, 1, verdict, 1.0)], 600)
+
+
+def test_it_arrived_makes_it_sent_and_says_on_whose_word():
+    notification = unknown()
+    changes.settle_as_arrived(notification.id)
+    notification.refresh_from_db()
+    assert (notification.status, notification.settled_by_hand) == ("sent", True)
+    assert notification.sent_at is not None
+    assert notification.review_at is None
+    assert Attempt.objects.get().outcome is None
+
+
+def test_what_is_given_up_has_failed_and_says_why():
+    notification = unknown(review_at=None)
+    changes.give_up(notification.id)
+    notification.refresh_from_db()
+    assert (notification.status, notification.settled_by_hand) == ("failed", True)
+    assert notification.failure["kind"] == "technical"
+    assert notification.failure["code"] == "given_up"
+    assert notification.sent_at is None
+
+
+@pytest.mark.parametrize(("settle", "status"), SETTLED)
+def test_what_an_operator_settled_is_left_alone_by_the_policy(settle, status):
+    notification = unknown()
+    settle(notification.id)
+    sweep()
+    notification.refresh_from_db()
+    assert (notification.status, notification.resends) == (status, 0)
+
+
+@pytest.mark.parametrize("late", [Sent(provider_message_id="late"), Temporary("451"), Permanent("550")])  # fmt: skip
+@pytest.mark.parametrize(("settle", "status"), SETTLED)
+def test_a_late_answer_does_not_overrule_the_operator_and_is_kept_in_the_attempt(
+    settle, status, late
+):
+    notification = unknown()
+    settle(notification.id)
+    answer(notification, late)
+    notification.refresh_from_db()
+    assert notification.status == status
+    assert Attempt.objects.get().outcome is not None
+
+
+@pytest.mark.parametrize(("settle", "_"), SETTLED)
+@pytest.mark.parametrize("late", [Sent(), Temporary("451"), Permanent("550")])
+def test_an_operator_who_comes_after_the_answer_is_told_and_changes_nothing(settle, _, late):
+    notification = unknown()
+    answer(notification, late)
+    before = Notification.objects.values().get()
+    with pytest.raises(Conflict, match=f"is {before['status']} now, no longer unknown"):
+        settle(notification.id)
+    assert Notification.objects.values().get() == before
+
+
+@pytest.mark.parametrize(("settle", "_"), SETTLED)
+def test_an_operator_who_comes_after_the_policy_is_told(settle, _):
+    notification = unknown()
+    sweep()
+    with pytest.raises(Conflict, match="is pending now"):
+        settle(notification.id)
+
+
+@pytest.mark.parametrize(("settle", "_"), SETTLED)
+@pytest.mark.parametrize(("later", "__"), SETTLED)
+def test_of_two_operators_only_the_first_is_heard(settle, _, later, __):
+    notification = unknown()
+    settle(notification.id)
+    before = Notification.objects.values().get()
+    with pytest.raises(Conflict):
+        later(notification.id)
+    assert Notification.objects.values().get() == before
+
+
+@pytest.mark.parametrize("late", [Sent(), Permanent("550")])
+def test_what_was_seen_as_unknown_and_has_its_answer_by_now_is_not_resent(late):
+    seen = unknown()
+    answer(seen, late)
+    with pytest.raises(Conflict, match="no longer unknown"):
+        changes.resend(seen)
+    assert Notification.objects.count() == 1
+
+
+def test_what_was_given_up_can_still_be_resent():
+    notification = unknown()
+    changes.give_up(notification.id)
+    notification.refresh_from_db()
+    assert changes.resend(notification).notification.resend_of_id == notification.id
+
+
+def test_only_what_nobody_decides_about_any_more_is_held_for_an_operator():
+    held = unknown(review_at=None)
+    unknown()
+    changes.resend(unknown(review_at=None))
+    changes.give_up(unknown(review_at=None).id)
+    NotificationFactory()
+    assert Notification.objects.held().get() == held
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_answer_that_waits_for_a_resend_to_commit_does_not_try_the_first_one_again():
+    """The answer's statement began before the resend was stored, so it cannot see the newer notification."""
+    notification = unknown()
+    late = threading.Thread(target=_answer_in_its_own_session, args=(notification,))
+    with transaction.atomic():
+        changes.resend(notification)
+        late.start()
+        _wait_until_somebody_waits_for_a_lock()
+    late.join()
+    notification.refresh_from_db()
+    assert (notification.status, notification.failure_kind) == ("failed", "temporary")
+
+
+def _answer_in_its_own_session(notification):
+    answer(notification, Temporary("451"))
+    connection.close()
+
+
+def _wait_until_somebody_waits_for_a_lock():
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with connection.cursor() as cursor:
+        for _ in range(500):
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(waiting)
+            if cursor.fetchone()[0]:
+                return
+            cursor.execute("SELECT pg_sleep(0.01)")
+    raise AssertionError("nobody waits")
 
 
 def test_reading_sets_the_time_once_and_unreading_clears_it():

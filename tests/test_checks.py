@@ -136,3 +136,15 @@ def test_a_service_without_a_connection_for_mail_is_named(settings: Any) -> None
     assert checks.connections() == []
     settings.SMTP_MAX_CONNECTIONS = 0
     assert ids(checks.connections()) == ["notifications.E014"]
+
+
+@pytest.mark.parametrize("days", [0, 7, 3650])
+def test_a_sensible_retention_is_no_problem(settings: Any, days: int) -> None:
+    settings.RETENTION_DAYS = days
+    assert checks.retention() == []
+
+
+@pytest.mark.parametrize("days", [-1, 1, 6])
+def test_a_retention_shorter_than_an_idempotency_key_is_an_error(settings: Any, days: int) -> None:
+    settings.RETENTION_DAYS = days
+    assert ids(checks.retention()) == ["notifications.E020"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from notifications.explaining import duration, explain
-from notifications.models import Attempt, Notification
+from notifications.explaining import duration, explain, trouble
+from notifications.models import Attempt, Circuit, Notification
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -71,6 +71,45 @@ def test_a_paused_flow_holds_what_waits_but_not_what_a_worker_has() -> None:
     assert said(notification(), paused=True).startswith("Held: its flow is paused.")
     taken = notification(leased_until=NOW + HOUR)
     assert said(taken, paused=True) == "Being prepared: a worker has just taken it."
+
+
+def circuit(cause: str = "refused", **fields: Any) -> Circuit:
+    opened = {"opened_at": NOW - timedelta(minutes=5), "open_until": NOW + timedelta(seconds=20)}
+    said = {"code": "smtp_535", "detail": "535 log-in failed"}
+    return Circuit(**{"provider": "smtp", "cause": cause} | opened | said | fields)
+
+
+def test_an_open_circuit_holds_what_is_due_and_says_why_since_when_and_until_when() -> None:
+    waiting = notification(expires_at=NOW + HOUR)
+    assert said(waiting, circuit=circuit()) == (
+        "Held: smtp refuses our account since 5 min (535 log-in failed); next try in 20 s. "
+        "That costs it no attempt. It is given up at 4 May 2026, 13:00 UTC."
+    )
+    assert said(notification(), paused=True, circuit=circuit()).startswith("Held: its flow is")
+
+
+def test_an_open_circuit_is_told_also_of_what_is_due_later() -> None:
+    later = notification(due_at=NOW + HOUR)
+    assert said(later, circuit=circuit("unreachable", code="", detail="")) == (
+        "Waiting: to be sent in 1 h. At present smtp cannot be reached since 5 min; next try in 20 s."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"sender": "shop@example.com"},
+            "smtp refuses our account or the sender shop@example.com since",
+        ),
+        ({"cause": "throttled"}, "smtp wants a pause since 5 min"),
+        ({"cause": "failing", "sender": "s@example.com"}, "calls to smtp with the sender s@"),
+        ({"cause": "failing"}, "too many calls to smtp fail since 5 min"),
+        ({"open_until": NOW}, "; next try with the next one due"),
+    ],
+)
+def test_each_trouble_has_words(fields: dict[str, Any], words: str) -> None:
+    assert words in trouble(circuit(**fields), NOW)
 
 
 def test_what_is_too_late_is_not_promised() -> None:
@@ -137,13 +176,32 @@ def test_an_unknown_one_tells_what_the_policy_will_do() -> None:
     ):
         unknown = notification(**{"status": "unknown", "review_at": review_at} | fields)
         assert said(unknown, attempt("ambiguous", "timed out")).endswith(words)
+    unknown = notification(status="unknown", review_at=review_at)
+    assert "left to an operator" in said(unknown, policy="hold")
+    bulk = notification(status="unknown", review_at=review_at, priority="low")
+    assert "sent once more" in said(bulk, policy="resend")
     held = notification(status="unknown")
     assert said(held, attempt("ambiguous")).endswith(
-        "held for an operator: resend it, or leave it."
+        "held for an operator, who says that it arrived, resends it, or gives it up."
     )
     assert said(held, attempt("ambiguous"), resent=True).endswith(
         "It was resent since, as a new notification."
     )
+
+
+def test_what_an_operator_settled_is_told_as_such_whatever_the_provider_says_later() -> None:
+    arrived = notification(status="sent", sent_at=NOW - HOUR, settled_by_hand=True)
+    assert said(arrived, attempt(None)) == (
+        "Sent, on an operator's word 1 h ago: it arrived. smtp has not said so (no answer came)."
+    )
+    assert said(arrived, attempt("accepted", "")).startswith("Sent: smtp accepted it")
+    given_up = notification(
+        status="failed", failure_kind="technical", failure_code="given_up", settled_by_hand=True
+    )
+    assert said(given_up, attempt(None)).startswith(
+        "Failed: an operator gave it up. Whether smtp accepted it is not known (no answer came). Nothing more"
+    )
+    assert "smtp accepted it after all" in said(given_up, attempt("accepted", ""))
 
 
 def test_the_forgotten_are_said_to_be_erased_whatever_their_status() -> None:

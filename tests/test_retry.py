@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifications.providers.base import Ambiguous, Misconfigured, Permanent, Sent, Temporary
-from notifications.retry import LONGEST_WAIT, backoff, judge, lifetime
+from notifications.retry import LONGEST_WAIT, backoff, judge, lifetime, resends_from_unknown
 
 
 def verdict_of(answer, attempt=1):
@@ -71,6 +71,15 @@ def test_an_ambiguous_answer_is_never_retried_by_itself():
 )
 def test_what_is_not_sent_in_time_is_not_sent(channel, priority, hours):
     assert lifetime(channel, priority) == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize(
+    ("policy", "resent"),
+    [("", ["high", "normal"]), ("resend", ["high", "normal", "low"]), ("hold", [])],
+)
+def test_a_projects_policy_for_unknown_ones_goes_before_the_priority(policy, resent):
+    priorities = ("high", "normal", "low")
+    assert [each for each in priorities if resends_from_unknown(each, policy)] == resent
 
 
 def test_an_in_app_message_never_expires():

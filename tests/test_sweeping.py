@@ -13,6 +13,7 @@ from notifications.models import LANES, Attempt, Circuit, Flow, Heartbeat, Notif
 from notifications.sweeping import Swept, overdue_lanes, sweep
 from notifications.worker import SweepThread
 from tests.factories import NotificationFactory
+from users.models import Project
 
 pytestmark = pytest.mark.django_db
 
@@ -97,6 +98,44 @@ def test_an_unknown_one_is_otherwise_held_for_an_operator(held):
     sweep()
     notification.refresh_from_db()
     assert (notification.status, notification.review_at) == ("unknown", None)
+
+
+@pytest.mark.parametrize("priority", ["high", "normal", "low"])
+@pytest.mark.parametrize(("policy", "status"), [("resend", "pending"), ("hold", "unknown")])
+def test_a_projects_own_policy_counts_for_every_priority(policy, status, priority):
+    notification = NotificationFactory(
+        status="unknown",
+        priority=priority,
+        review_at=timezone.now() - AGO,
+        recipient__project__unknown_policy=policy,
+    )
+    assert sweep() == Swept(reviewed=1)
+    notification.refresh_from_db()
+    assert (notification.status, notification.review_at) == (status, None)
+    assert sweep() == Swept()
+
+
+@pytest.mark.parametrize(
+    "held", [{"resends": 1}, {"expires_at": timezone.now() - timedelta(days=1)}]
+)
+def test_also_a_project_that_resends_does_so_once_and_never_too_late(held):
+    notification = NotificationFactory(
+        status="unknown",
+        review_at=timezone.now() - AGO,
+        recipient__project__unknown_policy="resend",
+        **held,
+    )
+    sweep()
+    notification.refresh_from_db()
+    assert (notification.status, notification.review_at) == ("unknown", None)
+
+
+def test_the_policy_is_the_one_of_the_review_time_not_of_the_accident():
+    notification = NotificationFactory(status="unknown", review_at=timezone.now() - AGO)
+    Project.objects.update(unknown_policy="hold")
+    sweep()
+    notification.refresh_from_db()
+    assert (notification.status, notification.resends) == ("unknown", 0)
 
 
 @pytest.fixture

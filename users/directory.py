@@ -33,17 +33,40 @@ class Destination:
     new_address: str = ""
 
 
-_BY_USER_ID = """
-SELECT recipient.id, coalesce(address.value, '')
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One question: `query` answers with (recipient_id, user_id, address) of a recipient we know, or with no row.
+
+    Intake puts it inside of its INSERT, so that a notification to somebody known is one statement.
+    """
+
+    query: str
+    project_id: int
+    channel: str
+    user_id: str = ""
+    address: str = ""
+
+    def parameters(self) -> dict[str, str | int]:
+        return {
+            "project_id": self.project_id,
+            "channel": self.channel,
+            "user_id": self.user_id,
+            "address": self.address,
+        }
+
+
+# An address that was given counts before the one we know.
+BY_USER_ID = """
+SELECT recipient.id, recipient.user_id, coalesce(nullif(%(address)s, ''), address.value, '')
 FROM users_recipient recipient
-LEFT JOIN users_address address ON address.recipient_id = recipient.id AND address.channel = %s
-WHERE recipient.user_id = %s AND recipient.project_id = %s
+LEFT JOIN users_address address ON address.recipient_id = recipient.id AND address.channel = %(channel)s
+WHERE recipient.user_id = %(user_id)s AND recipient.project_id = %(project_id)s
 """
 
-_BY_ADDRESS = """
-SELECT recipient.id, recipient.user_id
+BY_ADDRESS = """
+SELECT recipient.id, recipient.user_id, address.value
 FROM users_address address JOIN users_recipient recipient ON recipient.id = address.recipient_id
-WHERE address.value = %s AND address.channel = %s AND address.project_id = %s
+WHERE address.value = %(address)s AND address.channel = %(channel)s AND address.project_id = %(project_id)s
 """
 
 # A second request may have made the same recipient a moment ago: then this finds that one.
@@ -60,73 +83,72 @@ def new_user_id() -> str:
     return f"usr_{uuid7().hex}"
 
 
-def find(project_id: int, channel: str, user_id: str, recipient: str) -> Destination:
-    """Where a notification on `channel` goes, by `user_id`, by `recipient` or by both (then: to this address,
-    in that user's history). `address` is empty where the user has none on the channel.
+def search_for(project_id: int, channel: str, user_id: str, recipient: str) -> Search | None:
+    """How to find whom `user_id`, `recipient` or both name; None where it takes more than one question.
 
     Raises Refused, naming the field.
     """
     if channel == "in_app":
-        return _find_in_app(project_id, user_id, recipient)
-    if user_id:
-        known_id, known_address = _by_user_id(project_id, channel, user_id)
-        address = normalised(channel, recipient, "recipient") if recipient else known_address
-        return Destination(user_id, address, known_id)
-    if channel == "sms":
-        return _find_by_phone(project_id, recipient)
-    return _find_by_address(project_id, channel, normalised(channel, recipient, "recipient"))
+        user_id = _one_user_id(user_id, recipient)
+        return Search(BY_USER_ID, project_id, channel, user_id, address=user_id)
+    if channel == "sms" and not user_id:
+        return None
+    address = normalised(channel, recipient, "recipient") if recipient else ""
+    query = BY_USER_ID if user_id else BY_ADDRESS
+    return Search(query, project_id, channel, user_id, address)
 
 
-def _find_in_app(project_id: int, user_id: str, recipient: str) -> Destination:
+def _one_user_id(user_id: str, recipient: str) -> str:
     if user_id and recipient and user_id != recipient:
         raise Refused(
             "conflicting_recipient",
             "In-app, `recipient` is a user_id; it differs from the `user_id` given.",
             "recipient",
         )
-    user_id = user_id or recipient
-    known_id, _ = _by_user_id(project_id, "in_app", user_id)
-    return Destination(user_id, user_id, known_id)
+    return user_id or recipient
+
+
+def find(project_id: int, channel: str, user_id: str, recipient: str) -> Destination:
+    """Where a notification on `channel` goes, by `user_id`, by `recipient` or by both (then: to this address,
+    in that user's history). `address` is empty where the user has none on the channel.
+
+    Raises Refused, naming the field.
+    """
+    search = search_for(project_id, channel, user_id, recipient)
+    if search is None:
+        return _find_by_phone(project_id, recipient)
+    known = _answer(search)
+    if known:
+        return known
+    if search.user_id:
+        return Destination(search.user_id, search.address)
+    return Destination(new_user_id(), search.address, new_address=search.address)
 
 
 def _find_by_phone(project_id: int, recipient: str) -> Destination:
     """A known phone, else a known user_id, else a possible phone."""
     phone = as_e164(recipient)
-    by_phone = _by_address(project_id, "sms", phone) if phone else None
-    by_id, address = _by_user_id(project_id, "sms", recipient)
-    if by_phone and by_id and by_phone[0] != by_id:
+    by_phone = _answer(Search(BY_ADDRESS, project_id, "sms", address=phone)) if phone else None
+    by_id = _answer(Search(BY_USER_ID, project_id, "sms", user_id=recipient))
+    if by_phone and by_id and by_phone.recipient_id != by_id.recipient_id:
         raise Refused(
             "ambiguous_recipient",
             "This is the phone of one user and the user_id of another. Send `user_id` instead, "
             "or the phone with its country code.",
             "recipient",
         )
-    if by_phone and phone:
-        return Destination(by_phone[1], phone, by_phone[0])
-    if by_id:
-        return Destination(recipient, address, by_id)
+    if known := by_phone or by_id:
+        return known
     phone = normalised("sms", recipient, "recipient")
     return Destination(new_user_id(), phone, new_address=phone)
 
 
-def _find_by_address(project_id: int, channel: str, address: str) -> Destination:
-    known = _by_address(project_id, channel, address)
-    if known:
-        return Destination(known[1], address, known[0])
-    return Destination(new_user_id(), address, new_address=address)
+def _answer(search: Search) -> Destination | None:
+    row = _one(search.query, search.parameters())
+    return Destination(recipient_id=row[0], user_id=row[1], address=row[2]) if row else None
 
 
-def _by_user_id(project_id: int, channel: str, user_id: str) -> tuple[int | None, str]:
-    row = _one(_BY_USER_ID, (channel, user_id, project_id))
-    return (row[0], row[1]) if row else (None, "")
-
-
-def _by_address(project_id: int, channel: str, address: str) -> tuple[int, str] | None:
-    row = _one(_BY_ADDRESS, (address, channel, project_id))
-    return (row[0], row[1]) if row else None
-
-
-def _one(statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...] | None:
+def _one(statement: str, parameters: tuple[Any, ...] | dict[str, Any]) -> tuple[Any, ...] | None:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return cast("tuple[Any, ...] | None", cursor.fetchone())

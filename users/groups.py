@@ -1,4 +1,4 @@
-"""The two groups of staff: `operator` looks, resends, retries and cancels; `administrator` does everything.
+"""The two groups of staff: `operator` looks, resends, retries, cancels, settles and probes; `administrator` does everything.
 
 Both are brought up to date after every migration. What is listed here is added when it is missing, so that a
 new version's permissions reach the staff without anybody's doing; what an administrator added by hand is
@@ -23,6 +23,9 @@ _OPERATOR = frozenset(
         "notifications.resend_notification",
         "notifications.retry_notification",
         "notifications.cancel_notification",
+        "notifications.settle_notification",
+        "notifications.view_circuit",
+        "notifications.change_circuit",
         "users.view_recipient",
         "users.view_project",
     }

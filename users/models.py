@@ -18,6 +18,14 @@ class User(AbstractUser):
     """A staff account that signs in to the admin. People who get notifications are `Recipient`s."""
 
 
+class UnknownPolicy(models.TextChoices):
+    """What becomes of a notification that a provider may or may not have accepted."""
+
+    BY_PRIORITY = "", "By priority: high and normal are sent once more, low is held"
+    RESEND = "resend", "Send once more: nobody goes without, somebody may get it twice"
+    HOLD = "hold", "Hold for an operator: nobody gets it twice, somebody may go without"
+
+
 class Project(models.Model):
     """A team's space. Everything an API key can reach belongs to its project."""
 
@@ -27,6 +35,17 @@ class Project(models.Model):
     )
     from_name = models.CharField(max_length=100, blank=True)
     reply_to = models.EmailField(blank=True)
+    #: Read when a notification's review time has come, not before (notifications/sweeping.py).
+    unknown_policy = models.CharField(
+        "when it is unknown whether it was sent",
+        max_length=6,
+        choices=UnknownPolicy.choices,
+        blank=True,
+        default=UnknownPolicy.BY_PRIORITY,
+        db_default=UnknownPolicy.BY_PRIORITY,
+        help_text="The connection broke, or a worker died, while a provider had the message. A change "
+        "holds for all that are not yet decided; what is held already stays held.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -136,6 +155,21 @@ class Recipient(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.user_id
+
+
+class Forgetting(models.Model):
+    """A person who is being forgotten: out of everybody's reach already, while what was sent is still being erased.
+
+    See notifications/forgetting.py. It goes with the recipient.
+    """
+
+    recipient = models.OneToOneField(
+        Recipient, models.CASCADE, primary_key=True, related_name="forgetting"
+    )
+    asked_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return str(self.recipient_id)
 
 
 class Address(models.Model):

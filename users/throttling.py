@@ -1,5 +1,9 @@
 """A rate limit for each API key: a token bucket in Redis, moved by one script and so atomic.
 
+While a bucket is more than half full, a process takes what flows into it in `HELD` seconds at once, and asks again
+when that is spent or as old; what is left over goes back. So the limit is exact to the tenth of a second, and near
+its end, where each token is asked for, exact.
+
 It protects the service, not a secret, so it lets requests through when Redis is away: short time-outs, no
 retries, and after a failure no further try for a moment, so that a frozen Redis costs one request its time-out
 and not every one.
@@ -30,21 +34,26 @@ REDIS_DEADLINE = 0.25
 #: Seconds without a try after Redis did not answer.
 REDIS_REST = 5.0
 
-# KEYS[1] the bucket; ARGV: capacity, seconds to fill it. Returns {allowed, tokens left}.
+#: Seconds for which a process may spend tokens that it has taken.
+HELD = 0.1
+
+# KEYS[1] the bucket; ARGV: capacity, seconds to fill it, tokens given back, tokens wanted at once.
+# Returns {tokens taken, tokens left}: what was wanted, or one where less than half is left, or none.
 # Time is Redis's own, so that all web processes agree.
 _TAKE = """
 local capacity, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local back, wanted = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens = tonumber(bucket[1]) or capacity
 local at = tonumber(bucket[2]) or now
-tokens = math.min(capacity, tokens + math.max(0, now - at) * capacity / window)
-local allowed = tokens >= 1 and 1 or 0
-tokens = tokens - allowed
+tokens = math.min(capacity, tokens + back + math.max(0, now - at) * capacity / window)
+local taken = tokens > capacity / 2 and wanted or tokens >= 1 and 1 or 0
+tokens = tokens - taken
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', string.format('%.6f', now))
 redis.call('EXPIRE', KEYS[1], math.ceil(window))
-return {allowed, tostring(tokens)}
+return {taken, tostring(tokens)}
 """
 
 
@@ -67,10 +76,24 @@ class Quota:
         }
 
 
+class Handful:
+    """What this process has taken out of one key's bucket; `left` is what was in it then."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.tokens = 0
+        self.left = 0.0
+        self.until = 0.0
+
+    def is_spent(self) -> bool:
+        return self.tokens == 0 or time.monotonic() >= self.until
+
+
 class RateLimiter:
     """Takes one token of a key's bucket."""
 
     def __init__(self) -> None:
+        self._handfuls: dict[int, Handful] = {}
         self._rest_until = 0.0
         self._lock = threading.Lock()
 
@@ -86,23 +109,39 @@ class RateLimiter:
 
     def take(self, key_id: int, limit: int, window: int) -> Quota | None:
         """What is left after this request; None when Redis cannot be asked."""
-        if time.monotonic() < self._rest_until:
-            return None
-        prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
-        try:
-            allowed, tokens = self._take(keys=[f"{prefix}rate:{key_id}"], args=[limit, window])
-        except redis.RedisError as error:
-            self._rest(error)
-            return None
-        left = float(tokens)
+        handful = self._handfuls.get(key_id) or self._handfuls.setdefault(key_id, Handful())
+        # While one thread asks Redis, the key's others wait for what it gets.
+        with handful.lock:
+            if handful.is_spent() and not self._take_more(handful, key_id, limit, window):
+                return None
+            allowed = handful.tokens > 0
+            handful.tokens -= allowed
+            left = handful.left + handful.tokens
         return Quota(
             limit=limit,
             window=window,
             remaining=int(left),
             reset=round((limit - left) * window / limit),
-            allowed=bool(allowed),
+            allowed=allowed,
             retry_after=max(0.0, (1 - left) * window / limit),
         )
+
+    def _take_more(self, handful: Handful, key_id: int, limit: int, window: int) -> bool:
+        """Whether Redis has answered."""
+        if time.monotonic() < self._rest_until:
+            return False
+        prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+        wanted = max(1, int(limit / window * HELD))
+        try:
+            taken, left = self._take(
+                keys=[f"{prefix}rate:{key_id}"], args=[limit, window, handful.tokens, wanted]
+            )
+        except redis.RedisError as error:
+            self._rest(error)
+            return False
+        handful.tokens, handful.left = taken, float(left)
+        handful.until = time.monotonic() + HELD
+        return True
 
     def _rest(self, error: Exception) -> None:
         with self._lock:

@@ -4,4 +4,5 @@ No rule of its own: what may be resent, tried or cancelled is decided in notific
 here goes through.
 """
 
-from notifications.admin import flow, notification  # noqa: F401  (importing them registers their pages)
+# Importing them registers their pages.
+from notifications.admin import circuit, flow, notification  # noqa: F401

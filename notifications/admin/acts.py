@@ -1,4 +1,4 @@
-"""What an operator can do to notifications: resend, retry now, cancel.
+"""What an operator can do to notifications: resend, retry now, cancel, settle an unknown one.
 
 What would be refused is told beforehand, on the page that asks for confirmation; what is refused is decided by
 notifications/changes.py, row by row, when it is done.
@@ -16,6 +16,7 @@ from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.db import transaction
 
 from notifications import changes
+from notifications.explaining import counted
 from notifications.models import Notification, Status
 from users.models import User
 from users.refusals import Refused
@@ -39,6 +40,9 @@ class Act(abc.ABC):
     @property
     def permission(self) -> str:
         return f"notifications.{self.name}_notification"
+
+    def question(self, count: int) -> str:
+        return f"{self.verb} {counted(count, 'notification')}?"
 
     @abc.abstractmethod
     def obstacle(self, notification: Notification) -> str:
@@ -107,7 +111,52 @@ class Cancel(Act):
         _log(user, notification, CHANGE, "Cancelled.")
 
 
-ACTS: dict[str, Act] = {act.name: act for act in (Resend(), RetryNow(), Cancel())}
+class _Settle(Act):
+    """What an operator says of an `unknown` one, when no provider will."""
+
+    permission = "notifications.settle_notification"
+
+    def obstacle(self, notification: Notification) -> str:
+        return (
+            "" if notification.status == Status.UNKNOWN else f"{notification.status}, not unknown"
+        )
+
+
+class Arrived(_Settle):
+    name = "arrived"
+    verb = "It arrived"
+    done = "settled as sent"
+    icon = "mark_email_read"
+    consequence = (
+        "Each is then sent, on your word instead of the provider's, and never goes out a second time. "
+        "Say so when the person, or the provider's own log, has told you."
+    )
+
+    def question(self, count: int) -> str:
+        return "Did it arrive?" if count == 1 else f"Did these {count:,} notifications arrive?"
+
+    def perform(self, notification: Notification, user: User) -> None:
+        changes.settle_as_arrived(notification.pk)
+        _log(user, notification, CHANGE, "Settled as sent: it arrived.")
+
+
+class GiveUp(_Settle):
+    name = "give_up"
+    verb = "Give up"
+    done = "given up"
+    icon = "block"
+    consequence = (
+        "Each then failed, with the code given_up, and never goes out a second time, whether its person has it "
+        "or not. It can still be resent."
+    )
+
+    def perform(self, notification: Notification, user: User) -> None:
+        changes.give_up(notification.pk)
+        _log(user, notification, CHANGE, "Given up.")
+
+
+_ACTS = (Arrived(), Resend(), GiveUp(), RetryNow(), Cancel())
+ACTS: dict[str, Act] = {act.name: act for act in _ACTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +173,23 @@ class Plan:
         return self.obstacles.most_common()
 
     @property
+    def question(self) -> str:
+        return self.act.question(len(self.eligible))
+
+    @property
     def arrived(self) -> list[Notification]:
         """Those whose person has the message already, and would get it twice."""
+        return self._would_repeat(Status.SENT, Status.DELIVERED)
+
+    @property
+    def perhaps_arrived(self) -> list[Notification]:
+        """Those whose person may have it already."""
+        return self._would_repeat(Status.UNKNOWN)
+
+    def _would_repeat(self, *statuses: Status) -> list[Notification]:
         if self.act.name != "resend":
             return []
-        had = (Status.SENT, Status.DELIVERED)
-        return [notification for notification in self.eligible if notification.status in had]
+        return [notification for notification in self.eligible if notification.status in statuses]
 
 
 @dataclass(frozen=True, slots=True)

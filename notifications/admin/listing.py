@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import admin
@@ -16,7 +16,13 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from notifications.models import Channel, Notification, Priority, Status
+from notifications.models import (
+    Channel,
+    Notification,
+    NotificationQuerySet,
+    Priority,
+    Status,
+)
 from users.console import BoundedChangeList
 from users.models import Project, Recipient
 
@@ -83,6 +89,22 @@ class StatusFilter(Scanning):
 
     def has_index(self, request: HttpRequest) -> bool:
         return "project" in request.GET and self.value() in _RARE
+
+
+class HeldFilter(admin.SimpleListFilter):
+    """What waits for an operator's word: an index of its own has it, whatever else is chosen."""
+
+    title = "held"
+    parameter_name = "held"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("1", "For an operator")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Notification]
+    ) -> QuerySet[Notification]:
+        found = cast("NotificationQuerySet", queryset)
+        return found.held() if self.value() == "1" else found
 
 
 class ChannelFilter(Scanning):

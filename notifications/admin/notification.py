@@ -22,9 +22,11 @@ from django.utils.text import Truncator
 
 from notifications.admin import search
 from notifications.admin.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
+from notifications.admin.circuit import holding
 from notifications.admin.listing import (
     ChannelFilter,
     CreatedFilter,
+    HeldFilter,
     KindFilter,
     NotificationChangeList,
     PriorityFilter,
@@ -35,7 +37,7 @@ from notifications.admin.listing import (
 from notifications.admin.preview import preview
 from notifications.admin.timeline import page_of, timeline
 from notifications.explaining import counted, explain
-from notifications.models import Notification
+from notifications.models import Notification, Status
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted
 from users.models import User
@@ -59,6 +61,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
     list_display_links = ("what",)
     list_filter = (
         StatusFilter,
+        HeldFilter,
         ChannelFilter,
         PriorityFilter,
         ProjectFilter,
@@ -72,7 +75,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
     # Any field switches the box on; search.py does the finding.
     search_fields = ("id",)
     search_help_text = "id, e-mail, phone, user id or reference"
-    actions = ("resend", "retry", "cancel")
+    actions = ("resend", "retry", "cancel", "arrived", "give_up")
     change_form_template = "admin/notifications/notification/detail.html"
     list_before_template = "admin/notifications/notification/cut_off.html"
     # The detail page shows everything by itself.
@@ -162,6 +165,8 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
                 timezone.now(),
                 paused=notification.flow.paused,
                 resent=hasattr(notification, "resent_as"),
+                policy=notification.project.unknown_policy,
+                circuit=holding(notification),
             ),
             "finished": notification.status in Notification.FINISHED,
             "preview": preview(notification),
@@ -203,6 +208,18 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
     def cancel(self, request: HttpRequest, queryset: QuerySet[Notification]) -> HttpResponse | None:
         return self._confirm_many(request, ACTS["cancel"], queryset)
 
+    @admin.action(description="Unknown: it arrived…", permissions=["settle"])
+    def arrived(
+        self, request: HttpRequest, queryset: QuerySet[Notification]
+    ) -> HttpResponse | None:
+        return self._confirm_many(request, ACTS["arrived"], queryset)
+
+    @admin.action(description="Unknown: give up…", permissions=["settle"])
+    def give_up(
+        self, request: HttpRequest, queryset: QuerySet[Notification]
+    ) -> HttpResponse | None:
+        return self._confirm_many(request, ACTS["give_up"], queryset)
+
     def has_resend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(ACTS["resend"].permission)
 
@@ -211,6 +228,9 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(ACTS["cancel"].permission)
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(ACTS["arrived"].permission)
 
     def confirm_one(self, request: HttpRequest, id: UUID, name: str) -> HttpResponse:
         act = self._act(request, name)
@@ -254,10 +274,20 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
         act = self._act(request, name)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        chosen = self.get_queryset(request).filter(pk__in=_ids(request)).order_by("id")
-        report = carry_out(act, chosen[:MOST_AT_ONCE], cast("User", request.user))
+        report = carry_out(act, self._as_seen(request), cast("User", request.user))
         self._tell(request, act, report)
         return redirect(self._back(request))
+
+    def _as_seen(self, request: HttpRequest) -> list[Notification]:
+        """The chosen ones. What the operator was shown as unknown stays so here, also where it is settled by now:
+        its act is then refused, as everything is that comes second."""
+        chosen = self.get_queryset(request).filter(pk__in=_ids(request, "id")).order_by("id")
+        unknown = set(_ids(request, "unknown"))
+        seen = list(chosen[:MOST_AT_ONCE])
+        for notification in seen:
+            if notification.pk in unknown:
+                notification.status = Status.UNKNOWN
+        return seen
 
     def _act(self, request: HttpRequest, name: str) -> Act:
         if name not in ACTS:
@@ -291,9 +321,9 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
 
 
-def _ids(request: HttpRequest) -> list[UUID]:
+def _ids(request: HttpRequest, name: str) -> list[UUID]:
     try:
-        return [UUID(id) for id in request.POST.getlist("id")][:MOST_AT_ONCE]
+        return [UUID(id) for id in request.POST.getlist(name)][:MOST_AT_ONCE]
     except ValueError:
         return []
 

@@ -14,6 +14,9 @@ from django.templatetags.static import static
 from django.urls import reverse
 
 from notifications import providers
+from notifications.admin.circuit import troubles
+from notifications.models import Notification
+from users.console import MOST_COUNTED
 from users.models import User
 
 
@@ -34,6 +37,12 @@ _MENU = {
         ),
         Entry("Recipients", "group", "admin:users_recipient_changelist", "users.view_recipient"),
         Entry("Flows", "reorder", "admin:notifications_flow_changelist", "notifications.view_flow"),
+        Entry(
+            "Circuits",
+            "electrical_services",
+            "admin:notifications_circuit_changelist",
+            "notifications.view_circuit",
+        ),
     ),
     "Projects": (
         Entry("Projects", "workspaces", "admin:users_project_changelist", "users.view_project"),
@@ -95,6 +104,16 @@ def icon(request: HttpRequest) -> str:
 def context(request: HttpRequest) -> dict[str, Any]:
     """Joins the context of every page."""
     return {"banners": [banner for banner in (_sandbox(), _fallback()) if banner]}
+
+
+def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Joins the context of the start page: what is held, by a provider's trouble or for an operator's word."""
+    if request.user.has_perm("notifications.view_notification"):
+        context["held"] = Notification.objects.held()[: MOST_COUNTED + 1].count()
+        context["most_counted"] = MOST_COUNTED
+    if request.user.has_perm("notifications.view_circuit"):
+        context["circuits"] = troubles()
+    return context
 
 
 def _sandbox() -> str:

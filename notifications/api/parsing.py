@@ -61,13 +61,7 @@ class StrictJSONParser(BaseParser):
 def parse_json(body: bytes) -> Any:
     """The document in `body`. Raises ParseError or ValidationError."""
     try:
-        document = json.loads(
-            body.decode(),
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_short,
-            object_pairs_hook=_without_duplicates,
-        )
+        document = _DECODER.decode(body.decode())
     except UnicodeDecodeError as error:
         raise ParseError("The body is not UTF-8.", code="invalid_json") from error
     except RecursionError as error:
@@ -104,6 +98,14 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     count = Counter(name for name, _ in pairs)
     twice = max(count, key=count.__getitem__)
     raise ValueError(f"the name {twice[:100]!r} occurs twice in one object")
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant,
+    parse_float=_finite,
+    parse_int=_short,
+    object_pairs_hook=_without_duplicates,
+)
 
 
 def _too_deep() -> ParseError:
@@ -150,7 +152,7 @@ class JSONRenderer(BaseRenderer):
 
 
 def dump_json(data: Any) -> bytes:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=_plain).encode()
+    return _ENCODER.encode(data).encode()
 
 
 def _plain(value: Any) -> str | list[Any]:
@@ -159,3 +161,6 @@ def _plain(value: Any) -> str | list[Any]:
     if isinstance(value, UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)

@@ -258,6 +258,9 @@ class NotificationOutput(serializers.Serializer[Notification]):
 class NotificationDetail(NotificationOutput):
     """One notification read alone, with its history."""
 
+    settled_by_hand = serializers.BooleanField(
+        help_text="An operator, not the provider, said what became of an `unknown` one."
+    )
     attempts = AttemptOutput(many=True)
     receipts = ReceiptOutput(many=True)
 
@@ -340,4 +343,8 @@ def present_in_detail(notification: Notification) -> dict[str, Any]:
         }
         for number, attempt in enumerate(notification.attempts.all(), start=1)
     ]
-    return present(notification) | {"attempts": attempts, "receipts": []}
+    return present(notification) | {
+        "settled_by_hand": notification.settled_by_hand,
+        "attempts": attempts,
+        "receipts": [],
+    }

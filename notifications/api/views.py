@@ -13,6 +13,7 @@ from django.http import Http404
 from drf_spectacular.utils import (
     OpenApiExample,
     OpenApiParameter,
+    OpenApiResponse,
     extend_schema,
     extend_schema_view,
 )
@@ -273,7 +274,16 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
     ),
     destroy=extend_schema(
         summary="Forget a person: addresses and content are erased",
-        responses={204: None, **_problems(404)},
+        description="Some thousand of a person's notifications are erased at once; the content of more than that goes "
+        "within minutes after the answer.",
+        responses={
+            204: OpenApiResponse(description="Forgotten: nothing goes out to the person any more."),
+            202: OpenApiResponse(
+                description="Out of reach, and nothing new is stored for the person. The very many that were "
+                "waiting are still being cancelled."
+            ),
+            **_problems(404),
+        },
     ),
     notifications=extend_schema(
         summary="A person's notifications, newest first",
@@ -295,8 +305,8 @@ class UserViewSet(NeedsLength, WithQuotaHeaders, users_views.UserViewSet):
     }
 
     def destroy(self, request: Request, user_id: str) -> Response:
-        changes.forget(self.recipient(request, user_id))
-        return Response(status=status.HTTP_204_NO_CONTENT)
+        stopped = changes.forget(self.recipient(request, user_id))
+        return Response(status=status.HTTP_204_NO_CONTENT if stopped else status.HTTP_202_ACCEPTED)
 
     @action(detail=True, methods=["get"])
     def notifications(self, request: Request, user_id: str) -> Response:

@@ -119,5 +119,13 @@ class Provider(abc.ABC):
         engine treats it as `Ambiguous`, since it cannot know what had left by then.
         """
 
+    def verify(self, deadline: Deadline) -> str:
+        """Ask the vendor, over a connection of its own, whether it would take a message from us. Sends nothing.
+
+        Returns in words what was found; "" where there is nobody to ask, or no harmless question is known.
+        Raises as `send` does.
+        """
+        return ""
+
     def close(self) -> None:  # noqa: B027  (most keep nothing that has to be closed)
         """Close the connections that the calling thread has kept; the next send opens new ones."""

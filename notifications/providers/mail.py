@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from email.generator import BytesGenerator
+from email.policy import Compat32
 from email.utils import parseaddr
 from functools import lru_cache
+from io import BytesIO
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -16,6 +20,9 @@ from notifications.providers.base import Message, Misconfigured, Permanent
 
 #: What `str.splitlines` takes for the end of a line, and with it Python's `email`; and NUL.
 _LINE_BREAK = re.compile("[\0\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
+_PRINTABLE_ASCII = re.compile("[ -~]*")
+#: RFC 5322, 2.1.1: a line should have at most 78 characters.
+LONGEST_LINE = 78
 _UNUSUAL_LINE_BREAK = re.compile("[\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
@@ -54,12 +61,34 @@ def _service_domain() -> str:
     return address_of(settings.DEFAULT_FROM_EMAIL).rpartition("@")[2]
 
 
+class _QuickFolding(Compat32):
+    """Folds as Python does, but takes a header that needs neither folding nor encoding as it stands.
+
+    Folding each of a mail's dozen short headers was measured at two thirds of the cost of making the mail.
+    """
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        line = f"{name}: {value}"
+        if (
+            isinstance(value, str)
+            and len(line) <= LONGEST_LINE
+            and _PRINTABLE_ASCII.fullmatch(line)
+        ):
+            return f"{line}{self.linesep}".encode()
+        return super().fold_binary(name, value)
+
+
+_POLICY = _QuickFolding(linesep="\r\n", max_line_length=LONGEST_LINE)
+
+
 def as_bytes(email: EmailMultiAlternatives, boundary: str) -> bytes:
     """The e-mail as SMTP takes it. Looking for a boundary of its own would cost Python a quarter more."""
     mime = email.message()
     if mime.is_multipart():
         mime.set_boundary(boundary)
-    return mime.as_bytes(linesep="\r\n")  # type: ignore[call-arg]
+    written = BytesIO()
+    BytesGenerator(written, mangle_from_=False, policy=_POLICY).flatten(mime)
+    return written.getvalue()
 
 
 @lru_cache(maxsize=1024)

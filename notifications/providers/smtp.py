@@ -19,9 +19,11 @@ Where the server's answer falls decides what it means (RFC 5321, 4.2.1: 4yz is t
 
 from __future__ import annotations
 
+import re
 import smtplib
 import ssl
 import threading
+from contextlib import suppress
 from time import monotonic
 from typing import Any, cast
 
@@ -48,6 +50,10 @@ IDLE_LIMIT = 55.0
 FINAL_ANSWER_TIMEOUT = 600.0
 _LOG_IN_CODES = (530, 534, 535, 538)
 _END_OF_MESSAGE = b"\r\n.\r\n"
+#: RFC 5321, 4.5.2: a line that begins with a period gets another.
+_LEADING_PERIOD = re.compile(rb"(?m)^\.")
+#: RFC 5321, 3.8: the server closes the connection after this answer.
+_CLOSING = 421
 
 
 class _Watched(smtplib.SMTP):
@@ -96,6 +102,64 @@ class _Watched(smtplib.SMTP):
         self.answer = f"{code} {_text(words)}"
         return code, words
 
+    def transact(self, sender: str, to: str, content: bytes) -> None:
+        """One mail transaction, in two round trips where the server takes several commands at once (RFC 2920).
+
+        Raises as `smtplib.sendmail`, which does it in four.
+        """
+        self.ehlo_or_helo_if_needed()
+        if not self.has_extn("pipelining"):
+            self.sendmail(sender, [to], content)
+            return
+        self._open_envelope(sender, to, len(content))
+        body = _LEADING_PERIOD.sub(b"..", content)
+        self.send(body + (b".\r\n" if body.endswith(b"\r\n") else _END_OF_MESSAGE))
+        code, words = self.getreply()
+        self.answer = f"{code} {_text(words)}"
+        if code != 250:
+            self._end_refused(code)
+            raise smtplib.SMTPDataError(code, words)
+
+    def _open_envelope(self, sender: str, to: str, size: int) -> None:
+        """MAIL, RCPT and DATA. Each is answered, also where an earlier one was refused."""
+        with_size = f" size={size}" if self.has_extn("size") else ""
+        self.send(
+            f"mail FROM:{smtplib.quoteaddr(sender)}{with_size}\r\n"
+            f"rcpt TO:{smtplib.quoteaddr(to)}\r\ndata\r\n"
+        )
+        replies = [self.getreply()]
+        while len(replies) < 3 and replies[-1][0] != _CLOSING:
+            replies.append(self.getreply())
+        refusal = _first_refusal(replies, sender, to)
+        if refusal is None:
+            return
+        if replies[-1][0] == 354:
+            # It waits for a message, although for nobody: an empty one, which is refused.
+            self.send(b".\r\n")
+            self.getreply()
+        self._end_refused(replies[-1][0])
+        raise refusal
+
+    def _end_refused(self, code: int) -> None:
+        """After a farewell the connection is of no use; else the next transaction can begin."""
+        if code == _CLOSING:
+            self.close()
+            return
+        with suppress(smtplib.SMTPServerDisconnected):
+            self.rset()
+
+
+def _first_refusal(
+    replies: list[tuple[int, bytes]], sender: str, to: str
+) -> smtplib.SMTPException | None:
+    """Of the replies to MAIL, RCPT and DATA; where the server has hung up, the last."""
+    mail, rcpt, data = [*replies, *replies[-1:] * 2][:3]
+    if mail[0] != 250:
+        return smtplib.SMTPSenderRefused(*mail, sender)
+    if rcpt[0] not in (250, 251):
+        return smtplib.SMTPRecipientsRefused({to: rcpt})
+    return None if data[0] == 354 else smtplib.SMTPDataError(*data)
+
 
 class _WatchedTLS(_Watched, smtplib.SMTP_SSL):
     pass
@@ -142,6 +206,20 @@ class Smtp(Provider):
             answer = self._hand_over(sender, to, content)
         return Sent(provider_message_id=email.extra_headers["Message-ID"], detail=answer)
 
+    def verify(self, deadline: Deadline) -> str:
+        """Connect, STARTTLS, log in, QUIT."""
+        backend = _Backend()
+        with deadline.enforced():
+            try:
+                backend.open()
+                connection = cast(_Watched, backend.connection)
+                connection.quit()
+            except (OSError, smtplib.SMTPException) as error:
+                raise _meaning(error) from error
+            finally:
+                backend.drop()
+        return f"{backend.host}:{backend.port} {_how(backend)}"
+
     def close(self) -> None:
         self._kept.backend.drop()
 
@@ -158,6 +236,11 @@ class Smtp(Provider):
         return _transact(backend, sender, to, content)
 
 
+def _how(backend: _Backend) -> str:
+    encrypted = "with TLS" if backend.use_tls or backend.use_ssl else "without TLS"
+    return f"answers {encrypted}" + (" and takes the log-in" if backend.username else "")
+
+
 def _reuse(backend: _Backend) -> bool:
     """Whether the thread's kept connection will be used again; drops one that is too old or dead."""
     if backend.connection is None or not backend.connection.is_alive():
@@ -172,7 +255,7 @@ def _transact(backend: _Backend, sender: str, to: str, content: bytes) -> str:
         backend.open()
         connection = cast(_Watched, backend.connection)
         connection.use()
-        connection.sendmail(sender, [to], content)
+        connection.transact(sender, to, content)
     except (OSError, smtplib.SMTPException) as error:
         if not _still_usable(backend, error):
             backend.drop()

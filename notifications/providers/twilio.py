@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -79,23 +81,35 @@ class Twilio(Provider):
         self._kept = _PerThread()
 
     def send(self, message: Message, deadline: Deadline) -> Sent:
-        with deadline.enforced():
-            try:
-                sid = self._kept.client.messages.create(
-                    to=message.to, body=message.text, **_sender()
-                ).sid
-            except (TwilioRestException, TwilioServiceException) as error:
-                raise _refusal(error, self._kept.http) from error
-            except requests.RequestException as error:
-                raise http.failure(error) from error
-            except ValueError as error:
-                raise Ambiguous("unreadable_answer", "2xx, but not JSON") from error
+        with deadline.enforced(), self._errors_as_ours():
+            sid = self._kept.client.messages.create(
+                to=message.to, body=message.text, **_sender()
+            ).sid
         if not sid:
             raise Ambiguous("unreadable_answer", "2xx, but no sid")
         return Sent(provider_message_id=sid)
 
+    def verify(self, deadline: Deadline) -> str:
+        """Reads the account: https://www.twilio.com/docs/iam/api/account#fetch-an-account-resource"""
+        with deadline.enforced(), self._errors_as_ours():
+            status = self._kept.client.api.accounts(settings.TWILIO_ACCOUNT_SID).fetch().status
+        if status != "active":
+            raise Misconfigured("account_not_active", f"the account is {status}")
+        return "the account is active"
+
     def close(self) -> None:
         self._kept.http.session.close()
+
+    @contextmanager
+    def _errors_as_ours(self) -> Iterator[None]:
+        try:
+            yield
+        except (TwilioRestException, TwilioServiceException) as error:
+            raise _refusal(error, self._kept.http) from error
+        except requests.RequestException as error:
+            raise http.failure(error) from error
+        except ValueError as error:
+            raise Ambiguous("unreadable_answer", "2xx, but not JSON") from error
 
 
 class _HttpClient(TwilioHttpClient):  # type: ignore[misc]

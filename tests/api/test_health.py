@@ -6,21 +6,30 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
 from notifications.heartbeats import beat
-from notifications.models import Heartbeat
+from notifications.models import Circuit, Heartbeat
 from tests.factories import NotificationFactory
 
 pytestmark = pytest.mark.django_db
 
 EVERY_COMPONENT = {
     "database",
+    "migrations",
+    "clocks",
+    "disk",
     "broker",
+    "counters",
     "workers",
+    "versions",
     "scheduler",
+    "circuits",
     "provider.email",
     "provider.sms",
     "provider.in_app",
@@ -90,7 +99,9 @@ def test_without_workers_and_with_nothing_to_do_it_is_degraded(client: Client) -
 def test_a_queue_that_no_worker_serves_is_named(client: Client) -> None:
     Heartbeat.objects.filter(name="worker two").delete()
     workers = health(client)["components"]["workers"]
-    assert workers == {"status": "degraded", "detail": "1 alive, but none for: low"}
+    assert workers["status"] == "down"
+    assert "the queue low" in workers["detail"]
+    assert "email.low" in workers["detail"]
 
 
 @pytest.mark.usefixtures("_all_alive")
@@ -112,7 +123,7 @@ def test_a_channel_without_a_vendor_is_degraded_where_the_sandbox_does_not_carry
     document = health(client)
     assert document["status"] == "degraded"
     assert document["components"]["provider.email"]["status"] == "degraded"
-    assert document["components"]["provider.in_app"] == {"status": "ok", "detail": "inbox"}
+    assert document["components"]["provider.in_app"] == {"status": "ok", "detail": "inbox."}
 
 
 def test_it_tells_no_secret_and_asks_for_no_key(client: Client, settings: Settings) -> None:
@@ -137,3 +148,98 @@ def test_a_balancer_gets_one_word(client: Client, path: str) -> None:
 def test_livez_asks_no_database(client: Client, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
         client.get("/livez")
+
+
+# --- Bad surroundings ------------------------------------------------------------------------------------
+
+
+def component(client: Client, name: str) -> dict[str, str]:
+    found: dict[str, str] = health(client)["components"][name]
+    return found
+
+
+def test_workers_of_another_version_are_named(client: Client) -> None:
+    beat("worker one", "worker", "high,normal,low")
+    Heartbeat.objects.update(version="of-before")
+    assert component(client, "versions") == {
+        "status": "degraded",
+        "detail": "1 of 1 workers run another version of the code than this process.",
+    }
+
+
+def test_a_worker_whose_clock_is_wrong_by_an_hour_is_named(client: Client) -> None:
+    beat("worker one", "worker", "high,normal,low")
+    Heartbeat.objects.update(clock_ahead=-3600)
+    assert component(client, "clocks") == {
+        "status": "degraded",
+        "detail": "The clock of a worker is 3,600 s behind the database's.",
+    }
+
+
+def test_unapplied_migrations_are_named(client: Client) -> None:
+    MigrationRecorder.Migration.objects.filter(app="notifications", name="0003_circuit").delete()
+    found = component(client, "migrations")
+    assert found["status"] == "down"
+    assert found["detail"].startswith("1 of this version's database migrations")
+
+
+def test_a_database_user_without_rights_makes_it_down(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE stranger_to_our_tables")
+        cursor.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO stranger_to_our_tables")
+        cursor.execute("SET LOCAL ROLE stranger_to_our_tables")
+    document = health(client, expect=503)
+    assert document["components"]["database"]["status"] == "down"
+    assert "may not read or change" in document["components"]["database"]["detail"]
+    assert "stranger_to_our_tables" not in str(document)
+
+
+def test_a_disk_that_is_almost_full_is_named_without_saying_where(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda place: (10**11, 10**11 - 10**8, 10**8))
+    found = component(client, "disk")
+    assert found["status"] == "down"
+    assert "/" not in found["detail"]
+
+
+def test_an_open_circuit_is_named_without_the_vendors_words(client: Client) -> None:
+    Circuit.objects.create(
+        provider="smtp",
+        opened_at=timezone.now(),
+        open_until=timezone.now() + timedelta(minutes=1),
+        cause="refused",
+        code="smtp_535",
+        detail="canary words",
+    )
+    document = health(client)
+    assert document["components"]["circuits"]["status"] == "down"
+    assert "smtp" in document["components"]["circuits"]["detail"]
+    assert "canary" not in str(document)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://redis.example.com/", "redis://host:port/0"])
+def test_a_broker_url_that_is_none_is_named(client: Client, settings: Settings, url: str) -> None:
+    settings.CELERY_BROKER_URL = settings.REDIS_URL = url
+    assert component(client, "broker")["status"] == "down"
+    assert component(client, "counters")["status"] == "degraded"
+
+
+@pytest.mark.usefixtures("_all_alive")
+def test_what_an_open_circuit_holds_back_is_not_called_overdue(
+    client: Client, settings: Settings
+) -> None:
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    overdue(400.5)
+    assert health(client)["lanes"]["email.normal"]["overdue_seconds"] >= 400
+    Circuit.objects.create(provider="smtp", open_until=timezone.now() + timedelta(minutes=1))
+    assert health(client)["lanes"]["email.normal"] == {"waiting": 1, "overdue_seconds": 0}
+
+
+@pytest.mark.usefixtures("_all_alive")
+def test_what_seldom_changes_is_asked_once_for_many_requests(client: Client) -> None:
+    with CaptureQueriesContext(connection) as first:
+        health(client)
+    with CaptureQueriesContext(connection) as second:
+        health(client)
+    assert len(second) < len(first) / 2

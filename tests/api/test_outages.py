@@ -128,6 +128,7 @@ def _redis_away(
         settings.RATE_LIMIT = "1000/60"
         monkeypatch.setattr(throttling, "limiter", RateLimiter())
         monkeypatch.setattr(app.conf, "broker_url", url)
+        settings.CELERY_BROKER_URL = url
         monkeypatch.setattr(waking, "_waker", waking.Waker())
         monkeypatch.setattr(intake, "wake", waking.wake)
         app.pool.force_close_all()

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from rest_framework.test import APIClient
 
-from notifications import delivery
+from notifications import changes, delivery
 from tests.api.problems import refused
 from tests.factories import AttemptFactory, NotificationFactory
 from users.models import Project
@@ -71,6 +71,19 @@ def test_a_failed_one_says_why(client_of_alice: APIClient, alice: Project) -> No
         "detail": "550 no such mailbox",
     }
     assert (answer["provider"], answer["next_attempt_at"]) == ("smtp", None)
+
+
+@pytest.mark.django_db
+def test_what_an_operator_said_is_not_taken_for_the_providers_word(
+    client_of_alice: APIClient, alice: Project
+) -> None:
+    unknown = NotificationFactory(recipient__project=alice, status="unknown")
+    AttemptFactory(notification=unknown)
+    assert client_of_alice.get(f"{URL}/{unknown.id}").json()["settled_by_hand"] is False
+    changes.settle_as_arrived(unknown.id)
+    answer = client_of_alice.get(f"{URL}/{unknown.id}").json()
+    assert (answer["status"], answer["settled_by_hand"]) == ("sent", True)
+    assert answer["attempts"][0]["outcome"] is None
 
 
 @pytest.mark.django_db

@@ -75,6 +75,9 @@ class ProviderContract:
             answers = list(threads.map(lambda _: self.send(provider), range(24)))
         assert all(isinstance(answer, Sent) for answer in answers)
 
+    def test_it_can_be_asked_whether_it_would_take_a_message(self, provider: Provider) -> None:
+        assert isinstance(provider.verify(Deadline(AMPLE)), str)
+
 
 class VendorContract(ProviderContract):
     """Each `make_...` scripts the stand-in's next answer."""
@@ -103,6 +106,20 @@ class VendorContract(ProviderContract):
     def provider(self, vendor: Any, settings: Any) -> Provider:
         configure(settings, vendor.settings)
         return providers.get(self.name)
+
+    def test_it_is_asked_over_a_connection_and_is_sent_nothing(
+        self, provider: Provider, vendor: Any
+    ) -> None:
+        assert provider.verify(Deadline(AMPLE))
+        assert vendor.connections == 1
+        assert vendor.accepted == []
+        self.send(provider)
+        assert len(vendor.accepted) == 1
+
+    def test_asking_one_that_is_down_says_so_in_time(self, provider: Provider, vendor: Any) -> None:
+        vendor.__exit__()
+        with pytest.raises(Temporary), ends_within(AMPLE):
+            provider.verify(Deadline(AMPLE))
 
     def test_the_vendor_has_the_message_once(self, provider: Provider, vendor: Any) -> None:
         self.send(provider)

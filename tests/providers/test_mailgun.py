@@ -19,6 +19,7 @@ from notifications.providers.base import (
     ProviderError,
     Temporary,
 )
+from notifications.providers.deadline import Deadline
 from tests.providers.contract import VendorContract, configure, ends_within, overriding
 from tests.providers.vendors import DRIP, HANG, RESET, RESET_EARLY, Authority, FakeMailgun
 
@@ -57,6 +58,18 @@ class MailgunContract(VendorContract):
 
 
 class TestMailgun(MailgunContract):
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [("MAILGUN_API_KEY", "another-key"), ("MAILGUN_SENDER_DOMAIN", "other.example.com")],
+    )
+    def test_asking_with_a_wrong_key_or_domain_says_that_we_are_refused(
+        self, vendor: FakeMailgun, settings: Any, setting: str, value: str
+    ) -> None:
+        configure(settings, vendor.settings)
+        settings.ANYMAIL = settings.ANYMAIL | {setting: value}
+        with pytest.raises(Misconfigured):
+            providers.get("mailgun").verify(Deadline(5.0))
+
     @pytest.fixture
     def vendor(self) -> Iterator[FakeMailgun]:
         with FakeMailgun() as server:

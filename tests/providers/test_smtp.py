@@ -16,6 +16,7 @@ from notifications.providers.base import (
     ProviderError,
     Temporary,
 )
+from notifications.providers.deadline import Deadline
 from tests.providers.contract import SHORT, VendorContract, configure, ends_within, overriding
 from tests.providers.vendors import DELAY, DRIP, HANG, RESET, SLOW, Authority, FakeSmtp
 
@@ -51,9 +52,9 @@ class SmtpContract(VendorContract):
 
 
 class TestSmtp(SmtpContract):
-    @pytest.fixture
-    def vendor(self) -> Iterator[FakeSmtp]:
-        with FakeSmtp() as server:
+    @pytest.fixture(params=[False, True], ids=["one-by-one", "pipelining"])
+    def vendor(self, request: Any) -> Iterator[FakeSmtp]:
+        with FakeSmtp(pipelining=request.param) as server:
             yield server
 
     # --- the answers, by where they fall
@@ -292,6 +293,22 @@ class TestSmtpWithTlsAndLogIn(SmtpContract):
             self.send(providers.get("smtp"))
         assert refused.value.code == "smtp_535"
         assert "wrong-example" not in refused.value.detail
+
+    def test_asking_logs_in_and_says_when_the_password_is_wrong(
+        self, provider: Provider, vendor: FakeSmtp
+    ) -> None:
+        assert "with TLS and takes the log-in" in provider.verify(Deadline(5.0))
+        for _mechanism in ("PLAIN", "LOGIN"):
+            vendor.next("AUTH", "535 5.7.8 Authentication failed")
+        with pytest.raises(Misconfigured, match="smtp_535"):
+            provider.verify(Deadline(5.0))
+
+    def test_asking_one_that_does_not_answer_ends_at_the_deadline(
+        self, provider: Provider, vendor: FakeSmtp
+    ) -> None:
+        vendor.next("GREETING", HANG)
+        with ends_within(SHORT + 0.3), pytest.raises(Temporary):
+            provider.verify(Deadline(SHORT))
 
     def test_a_temporary_failure_of_the_log_in_is_temporary(
         self, provider: Provider, vendor: FakeSmtp

@@ -14,6 +14,7 @@ from notifications.providers.base import (
     ProviderError,
     Temporary,
 )
+from notifications.providers.deadline import Deadline
 from tests.providers.contract import VendorContract, configure
 from tests.providers.vendors import DRIP, HANG, RESET, FakeTwilio
 
@@ -46,6 +47,20 @@ class TestTwilio(VendorContract):
 
     def make_drip(self, vendor: FakeTwilio) -> None:
         vendor.next(DRIP)
+
+    def test_asking_with_a_wrong_token_says_that_we_are_refused(
+        self, provider: Provider, vendor: FakeTwilio
+    ) -> None:
+        self.make_refuse_us(vendor)
+        with pytest.raises(Misconfigured, match="20003"):
+            provider.verify(Deadline(5.0))
+
+    def test_asking_for_a_suspended_account_says_so(
+        self, provider: Provider, vendor: FakeTwilio
+    ) -> None:
+        vendor.account_status = "suspended"
+        with pytest.raises(Misconfigured, match="suspended"):
+            provider.verify(Deadline(5.0))
 
     def test_the_form_has_the_message(self, provider: Provider, vendor: FakeTwilio) -> None:
         self.send(provider, text="Grüße 👋")

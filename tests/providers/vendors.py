@@ -170,6 +170,8 @@ class FakeMailgun(FakeHttpVendor):
     def accept(self, path: str, form: dict[str, list[str]]) -> Answer:
         if path != f"/v3/{self.domain}/messages":
             return Answer(404, json.dumps({"message": f"Domain not found: {path.split('/')[2]}"}))
+        if "from" not in form:
+            return Answer(400, json.dumps({"message": "from parameter is missing"}))
         self.accepted.append(form)
         answer = {"id": f"<{uuid4().hex}@{self.domain}>", "message": "Queued. Thank you."}
         return Answer(200, json.dumps(answer))
@@ -180,6 +182,7 @@ class FakeTwilio(FakeHttpVendor):
 
     username = "AC" + "0" * 32
     password = "token-example"
+    account_status = "active"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -198,6 +201,8 @@ class FakeTwilio(FakeHttpVendor):
         return Answer(401, _twilio_error(401, 20003, "Authenticate"))
 
     def accept(self, path: str, form: dict[str, list[str]]) -> Answer:
+        if path == f"/2010-04-01/Accounts/{self.username}.json":
+            return Answer(200, json.dumps({"sid": self.username, "status": self.account_status}))
         if path != f"/2010-04-01/Accounts/{self.username}/Messages.json":
             return Answer(
                 404, _twilio_error(404, 20404, f"The requested resource {path} was not found")
@@ -245,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         scripted = vendor._script.popleft() if vendor._script else None
         if scripted is RESET_EARLY:
             return self._reset()
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         if scripted is SLOW:
             vendor._closing.wait(DELAY)
             scripted = None
@@ -254,6 +259,8 @@ class _Handler(BaseHTTPRequestHandler):
         form = parse_qs(body, keep_blank_values=True)
         authorization = self.headers.get("Authorization", "")
         self._send(scripted or vendor._answer(self.path, authorization, form))
+
+    do_GET = do_POST
 
     def _misbehave(self, how: Misbehaviour) -> None:
         if how is RESET:
@@ -301,6 +308,8 @@ class Mail:
 class FakeSmtp:
     """An SMTP server: plain, with STARTTLS (`tls`) and log-in, or with TLS from the start (`smtps`).
 
+    With `pipelining` it takes several commands at once, as most do.
+
     `next("RCPT", "550 5.1.1 No such user")` scripts the next such command; the stages are GREETING,
     STARTTLS, AUTH, MAIL, RCPT, DATA (the command) and DOT (the end of the message).
     """
@@ -314,7 +323,9 @@ class FakeSmtp:
         tls: ssl.SSLContext | None = None,
         smtps: ssl.SSLContext | None = None,
         log_in: bool = False,
+        pipelining: bool = False,
     ) -> None:
+        self.pipelining = pipelining
         self.accepted: list[Mail] = []
         self.connections = 0
         self.tls, self.smtps, self.log_in = tls, smtps, log_in
@@ -383,6 +394,13 @@ class FakeSmtp:
         await asyncio.sleep(0.01)  # the sockets are closed in the loop's next turns
 
     # What aiosmtpd asks its handler.
+
+    async def handle_EHLO(
+        self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        more = ["250-PIPELINING"] if self.pipelining else []
+        return [*responses[:-1], *more, responses[-1]]
 
     async def handle_DATA(self, server: _Session, session: Any, envelope: Any) -> str:
         if await server.scripted("DOT"):

@@ -25,9 +25,13 @@ from users.models import ApiKey, Project, Scope, every_scope
 
 @admin.register(Project)
 class ProjectAdmin(NeverDeleted):
-    list_display = ("name", "from_email", "reply_to", "created_at")
+    list_display = ("name", "from_email", "reply_to", "when_unknown", "created_at")
     search_fields = ("name",)
-    fields = ("name", "from_name", "from_email", "reply_to")
+    fields = ("name", "from_name", "from_email", "reply_to", "unknown_policy")
+
+    @admin.display(description="unknown ones")
+    def when_unknown(self, project: Project) -> str:
+        return str(project.get_unknown_policy_display()).partition(":")[0]
 
 
 class ApiKeyForm(ModelForm[ApiKey]):

@@ -87,7 +87,8 @@ class RecipientAdmin(BigTableAdmin, NeverDeleted):
         return False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Recipient]:
-        return super().get_queryset(request).prefetch_related("addresses")
+        remembered = super().get_queryset(request).filter(forgetting=None)
+        return remembered.prefetch_related("addresses")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Recipient], search_term: str

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NoReturn
 
 from django.utils.dateparse import parse_datetime
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import ErrorDetail, ValidationError
+from rest_framework.fields import empty
+from rest_framework.validators import ProhibitSurrogateCharactersValidator
+
+#: Unicode's categories Cc, Zl and Zp.
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -28,8 +34,36 @@ class StrictSerializer(serializers.Serializer[Any]):
             raise ValidationError(
                 {name: ["This field is not known."] for name in unknown}, code="unknown_field"
             )
-        values: dict[str, Any] = super().to_internal_value(given)
+        return self._checked(given)
+
+    def _checked(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """As in DRF, which looks at every field there is: here at what is given, required or has a default."""
+        values: dict[str, Any] = {}
+        errors: dict[str, list[ErrorDetail]] = {}
+        for name, field, validate, always in self._checks:
+            if not always and name not in given:
+                continue
+            try:
+                value = field.run_validation(given.get(name, empty))
+                values[name] = validate(value) if validate else value
+            except ValidationError as error:
+                errors[name] = error.detail  # type: ignore[assignment]
+        if errors:
+            raise ValidationError(errors)
         return values
+
+    @cached_property
+    def _checks(self) -> list[tuple[str, serializers.Field[Any, Any, Any, Any], Any, bool]]:
+        """For each field: its name, itself, `validate_<name>` or None, and whether it is checked when not given."""
+        return [
+            (
+                name,
+                field,
+                getattr(self, f"validate_{name}", None),
+                field.required or field.default is not empty,
+            )
+            for name, field in self.fields.items()
+        ]
 
 
 @extend_schema_field({"oneOf": [{"type": "string", "maxLength": 255}, {"type": "integer"}]})
@@ -99,7 +133,7 @@ class ZonedDateTimeField(serializers.Field[datetime, Any, str, datetime]):
 
 def _single_line(text: str) -> str:
     """Refuses control characters: in a header a line break would start another header."""
-    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in text):
+    if _CONTROL_CHARACTER.search(text):
         raise ValidationError(
             "Line breaks and control characters are not allowed here.", code="control_characters"
         )
@@ -119,6 +153,12 @@ class TextField(serializers.CharField):
         super().__init__(trim_whitespace=False, **kwargs)
         self.line = line
         self.most_bytes = most_bytes
+        # It looks at each character in turn. The parser has refused half a surrogate pair already.
+        self.validators = [
+            validator
+            for validator in self.validators
+            if not isinstance(validator, ProhibitSurrogateCharactersValidator)
+        ]
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

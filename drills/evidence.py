@@ -1,0 +1,76 @@
+"""What the judge is shown: the clients' records, the vendors' ledger, the database's rows and their changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from drills.judge import Acceptance, Answer, Change, Row
+
+#: Keeps every change of a status, made by whomever. One row a statement's row, in the same transaction.
+RECORD_CHANGES = """
+CREATE TABLE drills_change (
+    number bigint GENERATED ALWAYS AS IDENTITY, id uuid, old text, new text,
+    at timestamptz DEFAULT clock_timestamp()
+);
+CREATE FUNCTION drills_record() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO drills_change (id, old, new)
+    SELECT id, was.status, became.status FROM was JOIN became USING (id)
+    WHERE was.status <> became.status;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER drills_record AFTER UPDATE ON notifications_notification
+REFERENCING OLD TABLE AS was NEW TABLE AS became
+FOR EACH STATEMENT EXECUTE FUNCTION drills_record();
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call as a vendor saw it; `at` is when it came in, in seconds since 1970."""
+
+    vendor: str
+    ref: str
+    id: str
+    at: float
+    outcome: str
+
+    @property
+    def refused_for_good(self) -> bool:
+        return self.outcome.startswith("refuse 5") or self.outcome in ("refuse 400", "refuse 404")
+
+
+def answers(folder: Path) -> list[Answer]:
+    """Of all clients that recorded into the folder."""
+    files = sorted(folder.glob("clients-*.jsonl"))
+    return [Answer(**line) for file in files for line in _lines(file)]
+
+
+def ledger(folder: Path) -> list[Acceptance]:
+    return [Acceptance(**line) for line in _lines(folder / "ledger.jsonl")]
+
+
+def calls(folder: Path) -> list[Call]:
+    return [Call(**line) for line in _lines(folder / "calls.jsonl")]
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def rows(connection: psycopg.Connection[Any]) -> list[Row]:
+    found = connection.execute("SELECT id::text, reference, status FROM notifications_notification")
+    return [Row(*row) for row in found]
+
+
+def changes(connection: psycopg.Connection[Any]) -> list[Change]:
+    found = connection.execute("SELECT id::text, old, new FROM drills_change ORDER BY number")
+    return [Change(*row) for row in found]

@@ -1,0 +1,535 @@
+"""The engine's state machine, tried at every point at which something can die (drill 34).
+
+Hypothesis plays three workers, a provider, callers, operators and time against the engine's real statements on a
+real PostgreSQL. A worker may die or freeze after any statement, an answer may be lost on its way to it, and it may
+come back long after its lease. Any two statements may also overlap: the first one's transaction stays open until the
+second waits for it, or has ended. After every step all of promises.py must hold.
+
+Time passes by moving all stored times into the past, because only the database's clock decides.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+from unittest.mock import patch
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.test import override_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from drills import promises
+from drills.promises import Name, Snapshot, Step, World, take_snapshot
+from notifications import changes, intake, queue
+from notifications.intake import Submission
+from notifications.models import Flow, Notification
+from notifications.providers.base import (
+    Ambiguous,
+    Misconfigured,
+    Permanent,
+    ProviderError,
+    Sent,
+    Temporary,
+)
+from notifications.queue import Claimed, Settlement
+from notifications.retry import Verdict, judge
+from notifications.sweeping import sweep
+from users.models import Project, Recipient
+from users.refusals import Refused
+
+T = TypeVar("T")
+
+#: The lanes of the model, and the provider of each.
+LANES = {
+    "email.high": "smtp",
+    "email.normal": "smtp",
+    "email.low": "smtp",
+    "in_app.normal": "inbox",
+}
+PEOPLE = ("ann", "ben", "cleo")
+WORKERS = 3
+MAX_ATTEMPTS = 3
+CLAIM_LEASE = 60.0
+SEND_LEASE = 40.0
+REVIEW_AFTER = 600.0
+#: What a worker stores for a BEGIN whose answer was lost: surely nothing was sent.
+NOT_SENT = Verdict(status="pending", outcome="temporary", code="not_sent", wait=0.0, spent=False)
+#: Past a lease, past a review, past a back-off and a high one's life, past everything's life.
+PERIODS = (65, 660, 3700, 4 * 86400)
+#: Rounds in which healthy workers must bring everything to rest, each after a review's time.
+HEALING_ROUNDS = 15
+
+ANSWERS: dict[str, Sent | ProviderError] = {
+    "sent": Sent(provider_message_id="250"),
+    "temporary": Temporary("451"),
+    "later": Temporary("429", retry_after=300),
+    "permanent": Permanent("550"),
+    "misconfigured": Misconfigured("535"),
+    "ambiguous": Ambiguous("timed_out"),
+}
+
+MOVE_TIME = """
+UPDATE notifications_notification
+SET leased_until = leased_until - passed.by, due_at = due_at - passed.by, review_at = review_at - passed.by,
+    expires_at = expires_at - passed.by, created_at = created_at - passed.by
+FROM (SELECT make_interval(secs => %s) AS by) AS passed
+"""
+
+numbers = st.integers(0, 5)
+
+
+@dataclass
+class Call:
+    """A message on its way to the provider. It may arrive long after its worker has died."""
+
+    row: Claimed
+    worker: Worker
+    repeatable: bool
+    accepted: bool = False
+
+
+@dataclass
+class Worker:
+    """A worker's memory. It dies by losing all of it, and freezes by being asked for nothing."""
+
+    number: int
+    holds: list[Claimed] = field(default_factory=list)
+    answers: list[Settlement] = field(default_factory=list)
+    stored: list[Settlement] = field(default_factory=list)
+
+
+@dataclass
+class Act:
+    """One statement: what it runs, what the model learns from its result, and whose rows it may change."""
+
+    kind: str
+    run: Callable[[], Any]
+    learn: Callable[[Any], None]
+    worker: Worker | None = None
+    names: frozenset[Name] | None = None
+
+
+class Engine(RuleBasedStateMachine):
+    """Three workers, one provider, callers, operators and time."""
+
+    #: Steps of all runs in this process, for the drill's report.
+    steps: ClassVar[int] = 0
+    overlaps: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.workers = [Worker(number) for number in range(WORKERS)]
+        self.in_flight: list[Call] = []
+        self.ids: list[UUID] = []
+        self.overlap_next = False
+        self.open_act: Act | None = None
+        erase_everything()
+        intake.forget_flows()
+        self.project = Project.objects.get_or_create(name="Model")[0]
+        self.before = take_snapshot()
+
+    # -- callers ------------------------------------------------------------------------------------
+
+    @rule(
+        lane=st.sampled_from(sorted(LANES)),
+        person=st.sampled_from(PEOPLE),
+        key=st.sampled_from(("", "", "a", "b")),
+    )
+    def submit(self, lane: str, person: str, key: str) -> None:
+        channel, priority = lane.split(".")
+        submission = Submission(
+            project_id=self.project.id,
+            channel=channel,
+            priority=priority,
+            recipient=f"{person}@example.com" if channel == "email" else person,
+            message="Hello there!",
+            idempotency_key=key and f"{key}-{lane}-{person}",
+        )
+        self.do(Act("submit", lambda: intake.submit(submission).notification.id, self.learn_stored))
+
+    def learn_stored(self, answer: UUID | Refused) -> None:
+        if isinstance(answer, UUID):
+            self.world.stored.add(answer)
+            if answer not in self.ids:
+                self.ids.append(answer)
+
+    @precondition(lambda self: self.ids)
+    @rule(number=numbers)
+    def cancel(self, number: int) -> None:
+        chosen = pick(self.ids, number)
+
+        def learn(answer: Refused | None) -> None:
+            if answer is None:
+                self.world.cancelled.add(chosen)
+
+        self.do(Act("cancel", lambda: changes.cancel(chosen), learn))
+
+    @rule(person=st.sampled_from(PEOPLE))
+    def forget(self, person: str) -> None:
+        address = {"addresses__value": f"{person}@example.com"}
+        for recipient in Recipient.objects.filter(**address):
+            self.do(Act("forget", lambda r=recipient: changes.forget(r), learn_nothing))  # type: ignore[misc]
+
+    # -- operators ----------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.ids)
+    @rule(number=numbers)
+    def retry_now(self, number: int) -> None:
+        chosen = pick(self.ids, number)
+        self.do(Act("retry_now", lambda: changes.retry_now(chosen), learn_nothing))
+
+    @precondition(lambda self: self.ids)
+    @rule(number=numbers)
+    def resend(self, number: int) -> None:
+        chosen = pick(self.ids, number)
+
+        def run() -> UUID:
+            return changes.resend(Notification.objects.get(id=chosen)).notification.id
+
+        def learn(answer: UUID | Refused) -> None:
+            self.learn_stored(answer)
+            if isinstance(answer, UUID):
+                self.world.begun_when_resent[chosen] = len(take_snapshot().calls_of(chosen))
+
+        self.do(Act("resend", run, learn))
+
+    @rule(lane=st.sampled_from(sorted(LANES)), paused=st.booleans())
+    def pause(self, lane: str, paused: bool) -> None:
+        self.finish_open_act()
+        Flow.objects.filter(lane=lane).update(paused=paused)
+        self.before = take_snapshot()
+
+    # -- workers ------------------------------------------------------------------------------------
+
+    @rule(number=numbers, lane=st.sampled_from(sorted(LANES)), limit=st.sampled_from((1, 10)))
+    def claim(self, number: int, lane: str, limit: int) -> None:
+        worker = pick(self.workers, number)
+        statement = lambda: queue.claim(lane, limit, CLAIM_LEASE)  # noqa: E731
+        self.do(Act("claim", statement, worker.holds.extend, worker))
+
+    @rule(number=numbers, lane=st.sampled_from(sorted(LANES)))
+    def claim_suspect(self, number: int, lane: str) -> None:
+        worker = pick(self.workers, number)
+        statement = lambda: queue.claim_suspect(lane, CLAIM_LEASE)  # noqa: E731
+        self.do(Act("claim", statement, worker.holds.extend, worker))
+
+    @precondition(lambda self: self.holders())
+    @rule(number=numbers)
+    def begin(self, number: int) -> None:
+        worker = pick(self.holders(), number)
+        rows, provider = take_a_lane(worker)
+
+        def learn(begun: set[UUID]) -> None:
+            for row in rows:
+                if row.id in begun:
+                    self.world.handed_over.append((row.id, row.fence))
+                    self.in_flight.append(Call(row, worker, provider in promises.REPEATABLE))
+
+        statement = lambda: queue.begin(rows, provider, SEND_LEASE)  # noqa: E731
+        self.do(Act("begin", statement, learn, worker, names_of(rows)))
+
+    @precondition(lambda self: self.holders())
+    @rule(number=numbers, stored=st.booleans())
+    def begin_without_an_answer(self, number: int, stored: bool) -> None:
+        """The connection broke: before the statement, or after its commit. The worker cannot tell."""
+        worker = pick(self.holders(), number)
+        rows, provider = take_a_lane(worker)
+        worker.answers += [Settlement(row.id, row.fence, NOT_SENT, 0.0) for row in rows]
+        statement = lambda: queue.begin(rows, provider, SEND_LEASE)  # noqa: E731
+        if stored:
+            self.do(Act("begin", statement, learn_nothing, worker, names_of(rows)))
+
+    @precondition(lambda self: self.holders())
+    @rule(number=numbers)
+    def give_back(self, number: int) -> None:
+        worker = pick(self.holders(), number)
+        rows, worker.holds = worker.holds, []
+        statement = lambda: queue.give_back(rows)  # noqa: E731
+        self.do(Act("give_back", statement, learn_nothing, worker, names_of(rows)))
+
+    @precondition(lambda self: self.holders())
+    @rule(number=numbers)
+    def fail_unsent(self, number: int) -> None:
+        worker = pick(self.holders(), number)
+        row = worker.holds.pop()
+        statement = lambda: queue.fail_unsent(row, "rendering_failed", "no")  # noqa: E731
+        self.do(Act("fail_unsent", statement, learn_nothing, worker, names_of([row])))
+
+    @precondition(lambda self: self.answered())
+    @rule(number=numbers, answer_lost=st.booleans())
+    def settle(self, number: int, answer_lost: bool) -> None:
+        """All that the worker has; again later, where it does not learn that it was stored."""
+        worker = pick(self.answered(), number)
+        settlements = list(worker.answers)
+        worker.stored += settlements
+        if not answer_lost:
+            worker.answers.clear()
+        self.do(self.settling(worker, settlements))
+
+    @precondition(lambda self: any(worker.stored for worker in self.workers))
+    @rule(number=numbers, which=numbers)
+    def settle_once_more(self, number: int, which: int) -> None:
+        worker = pick([worker for worker in self.workers if worker.stored], number)
+        self.do(self.settling(worker, [pick(worker.stored, which)]))
+
+    def settling(self, worker: Worker, settlements: list[Settlement]) -> Act:
+        names = names_of(settlements)
+
+        def learn(_: None) -> None:
+            for settlement in settlements:
+                name = (settlement.id, settlement.fence)
+                if name in self.world.resends_at:
+                    self.world.answered.setdefault(name, settlement.verdict.outcome)
+
+        statement = lambda: queue.settle(settlements, REVIEW_AFTER)  # noqa: E731
+        return Act("settle", statement, learn, worker, names)
+
+    @rule(number=numbers)
+    def die(self, number: int) -> None:
+        """Kill -9: what was claimed, was under way, or was answered and not stored is forgotten."""
+        number %= WORKERS
+        self.workers[number] = Worker(number)
+
+    def holders(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.holds]
+
+    def answered(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.answers]
+
+    # -- the provider -------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.in_flight)
+    @rule(number=numbers)
+    def accept(self, number: int) -> None:
+        """The message arrives. Its worker may be dead, and has no answer yet if it is not."""
+        self.take(pick(self.in_flight, number))
+
+    def take(self, call: Call) -> None:
+        if not call.accepted:
+            call.accepted = True
+            self.world.accepted[call.row.id] += 1
+
+    @precondition(lambda self: self.in_flight)
+    @rule(number=numbers, answer=st.sampled_from(("sent", "sent", *ANSWERS)))
+    def answer(self, number: int, answer: str) -> None:
+        """The worker hears something, if it lives. What was accepted can only look accepted, or ambiguous."""
+        call = pick(self.in_flight, number)
+        self.in_flight.remove(call)
+        if call.accepted and answer != "ambiguous":
+            answer = "sent"
+        if answer == "sent":
+            self.take(call)
+        row = call.row
+        verdict = judge(
+            sent_as(ANSWERS[answer], call),
+            attempt=row.attempt_count + 1,
+            max_attempts=MAX_ATTEMPTS,
+            chance=0.5,
+        )
+        call.worker.answers.append(Settlement(row.id, row.fence, verdict, 0.1))
+
+    # -- the sweep, time, and two at once -------------------------------------------------------------
+
+    @rule()
+    def sweep(self) -> None:
+        self.do(Act("sweep", sweep, learn_nothing))
+
+    @rule(seconds=st.sampled_from((*PERIODS[:2], *PERIODS)))
+    def time_passes(self, seconds: int) -> None:
+        self.finish_open_act()
+        with connection.cursor() as cursor:
+            cursor.execute(MOVE_TIME, (seconds,))
+        self.before = take_snapshot()
+
+    @rule()
+    def overlap(self) -> None:
+        """The next statement's transaction stays open while the one after it runs."""
+        self.overlap_next = True
+
+    def do(self, act: Act) -> None:
+        """Run the statement and check all promises, or keep it for the next one to overlap with."""
+        if self.overlap_next and not self.open_act:
+            self.overlap_next, self.open_act = False, act
+            return
+        first, self.open_act = self.open_act, None
+        self.overlap_next = False
+        if first and first.worker and first.worker is act.worker:
+            # A drain has one thread: what it does, it does one after the other.
+            self.run(first)
+            first = None
+        self.run(act, first)
+
+    def finish_open_act(self) -> None:
+        if self.open_act:
+            first, self.open_act = self.open_act, None
+            self.run(first)
+
+    def run(self, act: Act, meanwhile: Act | None = None) -> None:
+        Engine.steps += 1
+        before = self.before
+        acts = [act]
+        if meanwhile:
+            Engine.overlaps += 1
+            acts = [meanwhile, act]
+            with OpenTransaction(meanwhile) as other:
+                answer = told(act.run)
+            answers = [other.answer, answer]
+        else:
+            answers = [told(act.run)]
+        self.before = after = take_snapshot()
+        for name in after.calls.keys() - before.calls.keys():
+            self.world.resends_at[name] = after.rows[name[0]].resends
+        for done, answer in zip(acts, answers, strict=True):
+            done.learn(answer)
+        step = Step(tuple(done.kind for done in acts), tuple(done.names for done in acts))
+        promises.check_step(step, before, after, self.world)
+        if act.kind == "settle" and not meanwhile and act.names:
+            promises.check_settled(act.names & before.calls.keys(), before, after)
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """All workers die; healthy ones and time must bring everything to rest."""
+        self.finish_open_act()
+        self.overlap_next = False
+        self.workers = [Worker(number) for number in range(WORKERS)]
+        Flow.objects.update(paused=False)
+        self.before = take_snapshot()
+        for _ in range(HEALING_ROUNDS):
+            if promises.is_at_rest(self.before):
+                break
+            self.time_passes(660)
+            self.sweep()
+            self.deliver_all()
+        promises.check_rest(self.before)
+
+    def deliver_all(self) -> None:
+        for lane in LANES:
+            while self.deliver_some(lane):
+                pass
+
+    def deliver_some(self, lane: str) -> bool:
+        """As a drain does it, with a provider that takes everything. False when nothing is due."""
+        worker = self.workers[0]
+        self.claim_suspect(0, lane)
+        self.claim(0, lane, 10)
+        if not worker.holds:
+            return False
+        self.begin(0)
+        for call in [call for call in self.in_flight if call.worker is worker]:
+            self.answer(self.in_flight.index(call), "sent")
+        if worker.answers:
+            self.settle(0, answer_lost=False)
+        return True
+
+
+class OpenTransaction:
+    """Runs an act in a transaction of its own, which stays open until the block waits for it or has ended."""
+
+    #: The other connection's thread, kept because connecting costs more than the act.
+    thread = ThreadPoolExecutor(1, thread_name_prefix="overlap")
+
+    def __init__(self, act: Act) -> None:
+        self.act = act
+        self.answer: Any = None
+        self.holds = threading.Event()
+        self.over = threading.Event()
+
+    def __enter__(self) -> OpenTransaction:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            self.other = cursor.fetchone()[0]
+        self.ended = self.thread.submit(self._run)
+        self.holds.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.ended.result(10)
+
+    def _run(self) -> None:
+        try:
+            with transaction.atomic():
+                self.answer = told(self.act.run)
+                self.holds.set()
+                self._wait_until_waited_for()
+        finally:
+            self.holds.set()
+
+    def _wait_until_waited_for(self) -> None:
+        """Until the other statement has run into our locks, or has ended without."""
+        while not self.over.wait(0.001):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT cardinality(pg_blocking_pids(%s))", (self.other,))
+                if cursor.fetchone()[0]:
+                    return
+
+    @classmethod
+    def close(cls) -> None:
+        cls.thread.submit(connection.close).result(10)
+
+
+def told(run: Callable[[], Any]) -> Any:
+    """What the statement returns, or how it was refused."""
+    try:
+        return run()
+    except Refused as refusal:
+        return refusal
+
+
+def learn_nothing(_: object) -> None:
+    return
+
+
+def pick(choices: Sequence[T], number: int) -> T:
+    return choices[number % len(choices)]
+
+
+def names_of(rows: Sequence[Claimed | Settlement]) -> frozenset[Name]:
+    return frozenset((row.id, row.fence) for row in rows)
+
+
+def take_a_lane(worker: Worker) -> tuple[list[Claimed], str]:
+    """The rows that the worker holds of one provider, which go out together, and that provider."""
+    channel = worker.holds[0].channel
+    rows = [row for row in worker.holds if row.channel == channel]
+    worker.holds = [row for row in worker.holds if row.channel != channel]
+    return rows, "inbox" if channel == "in_app" else "smtp"
+
+
+def sent_as(answer: Sent | ProviderError, call: Call) -> Sent | ProviderError:
+    """For the inbox, taking a message is delivering it."""
+    if isinstance(answer, Sent) and call.repeatable:
+        return Sent(provider_message_id=answer.provider_message_id, delivered=True)
+    return answer
+
+
+def erase_everything() -> None:
+    """The model has its database to itself."""
+    with connection.cursor() as cursor:
+        for table in (
+            *("notifications_attempt", "notifications_idempotencykey"),
+            *("notifications_notification", "notifications_flow"),
+            *("users_address", "users_recipient"),
+        ):
+            cursor.execute(f"DELETE FROM {table}")  # noqa: S608  (constants)
+
+
+@contextmanager
+def surroundings() -> Iterator[None]:
+    """A vendor for e-mail, which is never spoken to, and nobody to wake."""
+    vendor = override_settings(EMAIL_URL="smtp://mail.example.com", UNKNOWN_REVIEW_AFTER=600.0)
+    wake_nobody = (patch(f"notifications.{place}.wake") for place in ("intake", "changes"))
+    with vendor, next(wake_nobody), next(wake_nobody):
+        try:
+            yield
+        finally:
+            OpenTransaction.close()

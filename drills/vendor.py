@@ -1,0 +1,343 @@
+"""The fake vendors, a process of their own: SMTP, and the HTTP APIs of Mailgun and Twilio.
+
+    python -m drills.vendor FOLDER
+
+Whatever one of them takes is in FOLDER/ledger.jsonl, and on the disk, before it answers: one fsync for all that wait
+at the moment. FOLDER/calls.jsonl has every call with what became of it. The first line on standard output says where
+they listen; on the control port they can be told, at run time, how to behave (`Behaviour`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import parse_qs
+from uuid import uuid4
+
+#: Seconds between two bytes of one that drips.
+DRIP_INTERVAL = 1.0
+#: Most bytes of a message.
+LARGEST = 2**22
+
+USERNAME, PASSWORD = "mailer", "password-example"
+MAILGUN_KEY, MAILGUN_DOMAIN = "key-example", "mg.example.com"
+TWILIO_ACCOUNT, TWILIO_TOKEN, TWILIO_FROM = "AC" + "0" * 32, "token-example", "+15005550006"
+VENDORS = ("smtp", "mailgun", "twilio")
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How a vendor answers from now on.
+
+    | how | what happens |
+    |---|---|
+    | accept | taken |
+    | refuse | not taken; answered with `code`, and `Retry-After` where `retry_after` is set |
+    | drip | not taken; the answer comes a byte a second, and never ends |
+    | hang | not taken; no answer |
+    | reset | not taken; the connection is reset |
+    | accept_hang | taken; no answer |
+    | accept_reset | taken; the connection is reset |
+    | accept_error | taken; answered with `code` |
+
+    `delay`: seconds before anything of that. `stage`: for SMTP, where it happens: at `mail`, `rcpt` or the final `dot`
+    (535 and 530: at the log-in and, for those who are logged in, at `mail`). `only`: for recipients that contain this;
+    the others are accepted.
+    """
+
+    how: str = "accept"
+    delay: float = 0.0
+    code: int = 0
+    retry_after: int = 0
+    stage: str = "dot"
+    only: str = ""
+
+
+ACCEPT = Behaviour()
+
+
+class Ledger:
+    """What was taken: on the disk before the vendor says so. One fsync for all that wait."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file: BinaryIO = (folder / "ledger.jsonl").open("ab", buffering=0)
+        self._calls: BinaryIO = (folder / "calls.jsonl").open("ab", buffering=0)
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._something = asyncio.Event()
+        self.accepted = 0
+
+    async def accept(self, vendor: str, ref: str, id: str) -> None:
+        """Returns when it is on the disk."""
+        line = _line(vendor=vendor, ref=ref, id=id, at=time.time())
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((line, stored))
+        self._something.set()
+        await stored
+
+    def call(self, vendor: str, ref: str, id: str, began: float, outcome: str) -> None:
+        """One call, when it is over or has been decided; `at` is when it came in."""
+        self._calls.write(_line(vendor=vendor, ref=ref, id=id, at=began, outcome=outcome))
+
+    async def keep(self) -> None:
+        """Write what waits, for ever."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            batch, self._waiting = self._waiting, []
+            await asyncio.to_thread(self._store, b"".join(line for line, _ in batch))
+            self.accepted += len(batch)
+            for _, stored in batch:
+                if not stored.done():
+                    stored.set_result(None)
+
+    def _store(self, lines: bytes) -> None:
+        self._file.write(lines)
+        os.fdatasync(self._file.fileno())
+
+
+class Vendors:
+    """All of them, on one event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger(folder)
+        self.behaviours = dict.fromkeys(VENDORS, ACCEPT)
+        self.open_calls: Counter[str] = Counter()
+
+    async def serve(self) -> None:
+        """Listen, say where, and go on until SIGTERM."""
+        servers = {
+            name: await asyncio.start_server(self._guarded(handler), "127.0.0.1", 0, limit=LARGEST)
+            for name, handler in (
+                ("smtp", self.smtp),
+                ("http", self.http),
+                ("control", self.control),
+            )
+        }
+        ports = {name: server.sockets[0].getsockname()[1] for name, server in servers.items()}
+        print(json.dumps(ports), flush=True)
+        keeping = asyncio.create_task(self.ledger.keep())
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+        await stopped.wait()
+        keeping.cancel()
+
+    def _guarded(self, handler: Any) -> Any:
+        """A client that hangs up, or is killed, ends its own conversation and nothing else."""
+
+        async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(OSError, EOFError, asyncio.IncompleteReadError):
+                await handler(reader, writer)
+            with contextlib.suppress(OSError):
+                writer.close()
+
+        return guarded
+
+    def behaviour_for(self, vendor: str, to: str) -> Behaviour:
+        behaviour = self.behaviours[vendor]
+        return behaviour if behaviour.only in to else ACCEPT
+
+    # -- control ----------------------------------------------------------------------------------------
+
+    async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A line of JSON in: `{vendor: behaviour}`, or nothing new. A line out: what has been counted."""
+        while line := await reader.readline():
+            for vendor, behaviour in json.loads(line).items():
+                self.behaviours[vendor] = Behaviour(**behaviour)
+            state = {"accepted": self.ledger.accepted, "open_calls": self.open_calls.total()}
+            writer.write(json.dumps(state).encode() + b"\n")
+
+    # -- one message --------------------------------------------------------------------------------------
+
+    async def take(
+        self, vendor: str, to: str, id: str, text: str, behaviour: Behaviour
+    ) -> Behaviour:
+        """Decide about one whole message. Returns the behaviour whose answer is due."""
+        began, ref = time.time(), ref_of(to, text)
+        self.open_calls[vendor] += 1
+        try:
+            if behaviour.delay:
+                await asyncio.sleep(behaviour.delay)
+            if behaviour.how.startswith("accept"):
+                await self.ledger.accept(vendor, ref, id)
+            self.ledger.call(vendor, ref, id, began, _outcome(behaviour))
+        finally:
+            self.open_calls[vendor] -= 1
+        return behaviour
+
+    # -- SMTP ---------------------------------------------------------------------------------------------
+
+    async def smtp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 vendor.test ESMTP\r\n")
+        to = ""
+        while line := await reader.readline():
+            verb = line[:4].upper()
+            if verb == b"RCPT":
+                to = _address(line)
+            elif verb == b"DATA":
+                writer.write(b"354 Go on\r\n")
+                content = await reader.readuntil(b"\r\n.\r\n")
+                await self._smtp_message(writer, to, content)
+                continue
+            elif verb == b"QUIT":
+                writer.write(b"221 Bye\r\n")
+                return
+            await self._smtp_command(writer, verb, to)
+
+    async def _smtp_command(self, writer: asyncio.StreamWriter, verb: bytes, to: str) -> None:
+        """Anything but the message itself."""
+        behaviour = self.behaviours["smtp"] if verb in (b"MAIL", b"AUTH") else ACCEPT
+        if verb == b"RCPT":
+            behaviour = self.behaviour_for("smtp", to)
+        if behaviour.how != "accept" and _is_at(behaviour, verb):
+            if behaviour.delay:
+                await asyncio.sleep(behaviour.delay)
+            self.ledger.call("smtp", ref_of(to, ""), "", time.time(), _outcome(behaviour))
+            return await _misbehave(writer, behaviour, _smtp_refusal(behaviour, verb))
+        writer.write(_SMTP_ANSWERS.get(verb, b"250 OK\r\n"))
+
+    async def _smtp_message(self, writer: asyncio.StreamWriter, to: str, content: bytes) -> None:
+        behaviour = self.behaviour_for("smtp", to)
+        if behaviour.how != "accept" and behaviour.stage != "dot":
+            behaviour = ACCEPT
+        id = _header(content, b"X-Notification-Id")
+        await self.take("smtp", to, id, "", behaviour)
+        if behaviour.how == "accept":
+            writer.write(f"250 2.0.0 Ok: queued as {uuid4().hex[:10].upper()}\r\n".encode())
+        else:
+            await _misbehave(writer, behaviour, _smtp_refusal(behaviour, b"DOT"))
+
+    # -- HTTP ---------------------------------------------------------------------------------------------
+
+    async def http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(_header(head, b"Content-Length") or 0)
+            form = parse_qs((await reader.readexactly(length)).decode(), keep_blank_values=True)
+            vendor = "twilio" if b"/2010-04-01/" in head.split(b"\r\n", 1)[0] else "mailgun"
+            await self._http_message(writer, vendor, form)
+
+    async def _http_message(
+        self, writer: asyncio.StreamWriter, vendor: str, form: dict[str, list[str]]
+    ) -> None:
+        to = (form.get("to") or form.get("To") or [""])[0]
+        text = (form.get("text") or form.get("Body") or [""])[0]
+        [id] = form.get("v:notification_id", [""])
+        behaviour = await self.take(vendor, to, id, text, self.behaviour_for(vendor, to + text))
+        if behaviour.how == "accept":
+            writer.write(_http_taken(vendor))
+        else:
+            await _misbehave(writer, behaviour, _http_refusal(behaviour))
+
+
+async def _misbehave(writer: asyncio.StreamWriter, behaviour: Behaviour, refusal: bytes) -> None:
+    how = behaviour.how.removeprefix("accept_")
+    if how in ("refuse", "error"):
+        writer.write(refusal)
+    elif how == "reset":
+        _reset(writer)
+    else:
+        await _never_answer(writer, drips=how == "drip")
+
+
+async def _never_answer(writer: asyncio.StreamWriter, *, drips: bool) -> None:
+    """Until the client goes away."""
+    if drips:
+        writer.write(b"2")  # an SMTP reply, or the garbled start of an HTTP one: no end in either
+    while not writer.transport.is_closing():
+        await asyncio.sleep(DRIP_INTERVAL)
+        if drips:
+            writer.write(b"5")
+    raise EOFError
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a RST, as a crashed server's kernel or a firewall does."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+    raise EOFError
+
+
+def ref_of(to: str, text: str) -> str:
+    """The client's ref: what stands before the @, or `ref=...` in an SMS."""
+    if "@" in to:
+        return to.partition("@")[0]
+    found = re.search(r"ref=(\S+)", text)
+    return found[1] if found else to
+
+
+def _outcome(behaviour: Behaviour) -> str:
+    return f"{behaviour.how} {behaviour.code}" if behaviour.code else behaviour.how
+
+
+def _line(**values: Any) -> bytes:
+    return json.dumps(values).encode() + b"\n"
+
+
+def _address(line: bytes) -> str:
+    return line.partition(b"<")[2].partition(b">")[0].decode()
+
+
+def _header(head: bytes, name: bytes) -> str:
+    found = re.search(rb"^" + name + rb": *(\S+)", head, re.MULTILINE | re.IGNORECASE)
+    return found[1].decode() if found else ""
+
+
+_SMTP_ANSWERS = {
+    b"EHLO": b"250-vendor.test\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+    b"AUTH": b"235 2.7.0 Welcome\r\n",
+}
+_LOG_IN_CODES = (530, 535)
+
+
+def _is_at(behaviour: Behaviour, verb: bytes) -> bool:
+    if behaviour.code in _LOG_IN_CODES:
+        return verb in (b"AUTH", b"MAIL")
+    return verb == behaviour.stage.upper().encode()
+
+
+def _smtp_refusal(behaviour: Behaviour, verb: bytes) -> bytes:
+    # Who is logged in cannot be refused the log-in; the next mail is.
+    code = 530 if behaviour.code == 535 and verb == b"MAIL" else behaviour.code
+    return f"{code} refused by the drill\r\n".encode()
+
+
+def _http_taken(vendor: str) -> bytes:
+    if vendor == "twilio":
+        return _http_answer(201, {"sid": f"SM{uuid4().hex}", "status": "queued"})
+    return _http_answer(200, {"id": f"<{uuid4().hex}@{MAILGUN_DOMAIN}>", "message": "Queued."})
+
+
+def _http_refusal(behaviour: Behaviour) -> bytes:
+    extra = f"Retry-After: {behaviour.retry_after}\r\n" if behaviour.retry_after else ""
+    body = {"message": "refused by the drill", "status": behaviour.code}
+    return _http_answer(behaviour.code, body, extra)
+
+
+def _http_answer(status: int, body: dict[str, Any], extra: str = "") -> bytes:
+    content = json.dumps(body)
+    return (
+        f"HTTP/1.1 {status} Answer\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n{extra}\r\n{content}"
+    ).encode()
+
+
+def as_json(behaviours: dict[str, Behaviour]) -> bytes:
+    """What `Vendors.control` reads."""
+    return _line(**{vendor: asdict(behaviour) for vendor, behaviour in behaviours.items()})
+
+
+if __name__ == "__main__":
+    asyncio.run(Vendors(Path(sys.argv[1])).serve())

@@ -1,0 +1,146 @@
+"""Circuits: which provider is left alone for which sender, why, and having it tried now."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from notifications import changes, providers
+from notifications.explaining import duration, next_try, trouble
+from notifications.models import SANDBOX_LANE, Channel, Circuit, Notification, Status
+from users.console import NeverDeleted
+from users.refusals import Refused
+
+
+class Trouble(NamedTuple):
+    """An open circuit, in words, and its page."""
+
+    words: str
+    page: str
+
+
+def troubles() -> list[Trouble]:
+    """One for each open circuit. There are as many as providers and projects with a sender of their own."""
+    now = timezone.now()
+    return [
+        Trouble(trouble(circuit, now), _page_of(circuit))
+        for circuit in Circuit.objects.filter(open_until__isnull=False).order_by("opened_at")
+    ]
+
+
+def holding(notification: Notification) -> Circuit | None:
+    """The open circuit that keeps a waiting notification from being claimed (queue.SENDER)."""
+    if notification.status != Status.PENDING or notification.flow.lane == SANDBOX_LANE:
+        return None
+    provider = providers.for_channel(notification.channel)
+    sender = notification.project.from_email if notification.channel == Channel.EMAIL else ""
+    of_sender = Circuit.objects.filter(provider=provider or "", sender=sender)
+    return of_sender.filter(open_until__isnull=False).first()
+
+
+@admin.register(Circuit)
+class CircuitAdmin(NeverDeleted):
+    """Workers open and close them; people look, and may have one tried before its time."""
+
+    list_display = ("state", "provider", "of_sender", "because", "since", "next")
+    list_display_links = ("state", "provider")
+    sortable_by = ()
+    fields = (
+        "state",
+        "provider",
+        "of_sender",
+        "because",
+        "words",
+        "since",
+        "failed_probes",
+        "next",
+    )
+    readonly_fields = fields
+    change_form_template = "admin/notifications/circuit/change.html"
+
+    @admin.display(description="state")
+    def state(self, circuit: Circuit) -> SafeString:
+        status, word = ("failed", "Open: held") if circuit.open_until else ("delivered", "Closed")
+        return format_html('<span class="ntf-badge ntf-{}">{}</span>', status, word)
+
+    @admin.display(description="sender")
+    def of_sender(self, circuit: Circuit) -> str:
+        return circuit.sender or "the service's own"
+
+    @admin.display(description="because")
+    def because(self, circuit: Circuit) -> str:
+        cause = circuit.get_cause_display() or "-"
+        return cause if circuit.open_until or not circuit.cause else f"last time: {cause.lower()}"
+
+    @admin.display(description="the provider's words")
+    def words(self, circuit: Circuit) -> str:
+        return circuit.detail or circuit.code or "-"
+
+    @admin.display(description="since")
+    def since(self, circuit: Circuit) -> str:
+        if not circuit.open_until or not circuit.opened_at:
+            return "-"
+        return duration(timezone.now() - circuit.opened_at)
+
+    @admin.display(description="tries that failed")
+    def failed_probes(self, circuit: Circuit) -> str:
+        return str(max(circuit.trips - 1, 0))
+
+    @admin.display(description="next try")
+    def next(self, circuit: Circuit) -> str:
+        if not circuit.open_until:
+            return "-"
+        return next_try(circuit, timezone.now())
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Circuit]:
+        """Open ones first."""
+        open_first = F("open_until").asc(nulls_last=True)
+        circuits: QuerySet[Circuit] = super().get_queryset(request)
+        return circuits.order_by(open_first, "provider", "sender")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """They are made by themselves, with a provider's first trouble."""
+        return False
+
+    # -- trying one now ---------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.probe)
+        name = "notifications_circuit_probe"
+        return [path("<int:id>/probe/", view, name=name), *super().get_urls()]
+
+    def probe(self, request: HttpRequest, id: int) -> HttpResponse:
+        circuit = self.get_queryset(request).filter(pk=id).first()
+        if circuit is None:
+            raise Http404
+        if not self.has_change_permission(request, circuit):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self._probe(request, circuit)
+        return redirect(_page_of(circuit))
+
+    def _probe(self, request: HttpRequest, circuit: Circuit) -> None:
+        try:
+            with transaction.atomic():
+                changes.probe_now(circuit.pk)
+                self.log_change(request, circuit, "Tried at once.")
+        except Refused as refusal:
+            self.message_user(request, refusal.detail, messages.WARNING)
+            return
+        done = "The next notification that is due tries it, within seconds; the others wait for its answer."
+        self.message_user(request, done, messages.SUCCESS)
+
+
+def _page_of(circuit: Circuit) -> str:
+    return reverse("admin:notifications_circuit_change", args=[circuit.pk])

@@ -1,0 +1,179 @@
+"""What waits and why: overdue lanes, paused flows, what is held in `unknown`, and what must never be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db import connection
+
+from notifications import invariants, providers
+from notifications.doctor.findings import Finding, error, ok, warning
+from notifications.models import SANDBOX_LANE, Circuit, Flow
+
+#: Seconds a lane may be overdue before somebody should look, and before it is called an error.
+OVERDUE_WARNING = 30.0
+OVERDUE_ERROR = 300.0
+#: Circuits that are named at most: there is one for each sender.
+MOST_CIRCUITS = 10
+#: Rows that are counted at most: a look must not cost more the longer the queue is.
+MOST = 1000
+
+# What an open circuit holds back waits, but is not overdue.
+LANES = f"""
+SELECT flow.lane, sum(due.waiting),
+       coalesce(max(due.overdue) FILTER (WHERE NOT {invariants.HELD_BY_CIRCUIT}), 0)
+FROM notifications_flow flow CROSS JOIN LATERAL (
+    SELECT count(*) AS waiting,
+           coalesce(extract(epoch FROM now() - min(due_at)), 0) AS overdue
+    FROM (SELECT due_at FROM notifications_notification
+          WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
+          ORDER BY due_at LIMIT 1000) AS first
+) due
+WHERE NOT flow.paused GROUP BY flow.lane ORDER BY flow.lane
+"""  # noqa: S608  (constants)
+
+# By the index on (project, status, id). What was resent since, or erased, waits for nobody.
+HELD = """
+SELECT count(*) FROM (
+    SELECT FROM users_project project CROSS JOIN LATERAL (
+        SELECT FROM notifications_notification n
+        WHERE n.project_id = project.id AND n.status = 'unknown' AND n.review_at IS NULL AND n.erased_at IS NULL
+          AND NOT EXISTS (SELECT FROM notifications_notification newer WHERE newer.resend_of_id = n.id)
+        LIMIT %(most)s
+    ) held LIMIT %(most)s
+) first
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """`waiting` is due, free and not paused, counted up to MOST for each flow; `overdue` in seconds."""
+
+    name: str
+    waiting: int
+    overdue: float
+
+
+def lanes() -> list[Lane]:
+    with connection.cursor() as cursor:
+        cursor.execute(LANES, invariants.carriers() | {"unswept": invariants.UNSWEPT})
+        return [
+            Lane(name, int(waiting), float(overdue)) for name, waiting, overdue in cursor.fetchall()
+        ]
+
+
+def overdue() -> Iterator[Finding]:
+    late = [lane for lane in lanes() if lane.overdue > OVERDUE_WARNING]
+    if not late:
+        yield ok("lanes", "No lane is overdue.")
+    for lane in late:
+        if lane.name != SANDBOX_LANE and not providers.for_channel(lane.name.partition(".")[0]):
+            yield _without_provider(lane)
+            continue
+        make = error if lane.overdue > OVERDUE_ERROR else warning
+        yield make(
+            "lanes",
+            "lane_overdue",
+            f"{lane.name} is {lane.overdue:,.0f} s overdue; {_counted(lane.waiting)} wait.",
+            "If a worker serves it and its log shows it at work, there is more than it can do: start another one. "
+            "Else see the other findings, and docs/operations.md, Mails are not going out.",
+        )
+
+
+def _without_provider(lane: Lane) -> Finding:
+    return error(
+        "lanes",
+        "lane_without_provider",
+        f"{_counted(lane.waiting)} wait in {lane.name}, whose channel has no provider any more.",
+        "Configure the provider again, in the workers' environment, and restart them; or cancel what waits.",
+    )
+
+
+def paused() -> Iterator[Finding]:
+    flows = list(Flow.objects.filter(paused=True).select_related("project").order_by("id")[:MOST])
+    if flows:
+        named = "; ".join(str(flow) for flow in flows[:5])
+        yield warning(
+            "flows",
+            "flow_paused",
+            f"{_counted(len(flows))} flow(s) are paused: nothing of them goes out.",
+            "An administrator lets them run again, in the admin under Flows. What reaches its expires_at expires.",
+            named + (" ..." if len(flows) > 5 else ""),
+        )
+
+
+def circuits() -> Iterator[Finding]:
+    opened = list(Circuit.objects.filter(open_until__isnull=False).order_by("provider", "sender"))
+    for circuit in opened[:MOST_CIRCUITS]:
+        yield _open(circuit)
+    if not opened:
+        yield ok("circuits", "No provider is being left alone.")
+
+
+def _open(circuit: Circuit) -> Finding:
+    refused = circuit.cause == Circuit.Cause.REFUSED
+    make = error if refused else warning
+    advice = (
+        "Correct the account, the password or the sender, then restart workers: they ask again at once. What waits "
+        "goes out by itself; no notification fails by it."
+        if refused
+        else "It is asked again by itself, with one message at a time, and what waits then goes out. If it lasts, "
+        "look at the vendor's status page and at the network."
+    )
+    since = f"since {circuit.opened_at:%d %b %H:%M} UTC" if circuit.opened_at else ""
+    return make(
+        "circuits",
+        "circuit_open",
+        f"{circuit.provider} is being left alone for a while: {circuit.get_cause_display().lower()}.",
+        advice,
+        f"{circuit}, {since}: {circuit.code} {circuit.detail}".strip()[:300],
+    )
+
+
+def held() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        cursor.execute(HELD, {"most": MOST})
+        [(count,)] = cursor.fetchall()
+    if count:
+        yield warning(
+            "unknown",
+            "unknown_held",
+            f"{_counted(count)} notification(s) may or may not have been sent, and wait for an operator.",
+            "Find them in the admin by status unknown, look for them in the provider's log, and decide. manage.py "
+            "reconcile --provider-log compares them all at once.",
+        )
+
+
+def ledger() -> Iterator[Finding]:
+    """The invariants."""
+    sound = True
+    for breach in invariants.breaches():
+        sound = False
+        yield _breach(breach)
+    if sound:
+        yield ok("ledger", "The ledger is sound.", f"{len(invariants.INVARIANTS)} invariants hold")
+
+
+def _breach(breach: invariants.Breach) -> Finding:
+    invariant = breach.invariant
+    if breach.ids is None:
+        return warning(
+            "ledger",
+            "not_checked",
+            f"Whether anything is {invariant.code} could not be told in time.",
+            "The database is busy, or its statistics are old (ANALYZE). Try again later.",
+            invariant.code,
+        )
+    more = "or more " if len(breach.ids) >= invariants.LIMIT else ""
+    return error(
+        "ledger",
+        invariant.code,
+        f"{len(breach.ids)} {more}notification(s): {invariant.meaning}.",
+        invariant.advice,
+        ", ".join(str(id) for id in breach.ids[:5]) + (" ..." if len(breach.ids) > 5 else ""),
+    )
+
+
+def _counted(number: int) -> str:
+    return f"{number:,}" if number < MOST else f"{MOST:,} or more"

@@ -1,0 +1,270 @@
+"""What must always be true of the ledger, as SQL: each statement returns the ids of notifications that break it.
+
+`manage.py doctor` asks all of them, and so do the drills. They are cheap beside millions of rows: those that concern
+what is open go by a partial index, the others look at the notifications made since `since`, by their ids (ids.py).
+
+`parameters()` has the values that the statements name: `since` and `until` (ids), `limit`, `repeatable` (providers to
+which the same message may be handed twice), `lanes` beside their `providers`, `longest_lease`, `overdue` and `unswept`
+(seconds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from django.conf import settings
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
+
+from notifications import ids, providers
+from notifications.models import LANES, SANDBOX_LANE
+from notifications.queue import SENDER
+
+#: How far back a look goes where no index serves.
+WINDOW = timedelta(days=1)
+#: Ids that are named at most; one broken row is bad enough.
+LIMIT = 20
+#: Seconds that something may be due while nothing holds it back.
+OVERDUE = 300.0
+#: Seconds within which the sweep, that runs every few, has surely come round.
+UNSWEPT = 60.0
+#: Seconds one statement may take.
+DEADLINE = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """`meaning` says what is wrong with the rows found, `advice` what to do about it."""
+
+    code: str
+    statement: str
+    meaning: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """Rows that break an invariant, LIMIT of them at most. `ids` is None where the look took too long."""
+
+    invariant: Invariant
+    ids: list[UUID] | None
+
+
+_TELL_US = (
+    "This is a fault of the service itself: look at the rows' attempts, keep the workers' logs of that time, "
+    "and report it."
+)
+_SWEEP = "The workers' sweep does this every few seconds: look whether a worker runs, and for sweep_failed in its log."
+
+# That nothing is claimed of a `flow`, since its provider's circuit is open; one whose probe is long due holds nothing.
+HELD_BY_CIRCUIT = f"""
+EXISTS (
+    SELECT FROM unnest(%(lanes)s::text[], %(providers)s::text[]) AS carried (lane, provider)
+    JOIN notifications_circuit circuit USING (provider)
+    JOIN users_project project ON project.id = flow.project_id
+    WHERE carried.lane = flow.lane AND circuit.sender = {SENDER}
+      AND circuit.open_until > now() - make_interval(secs => %(unswept)s)
+)"""
+
+INVARIANTS = (
+    Invariant(
+        "sending_without_attempt",
+        """
+        SELECT n.id FROM notifications_notification n
+        WHERE n.leased_until IS NOT NULL AND n.status = 'sending' AND NOT EXISTS (
+            SELECT FROM notifications_attempt a WHERE a.notification_id = n.id AND a.fence = n.fence)
+        LIMIT %(limit)s
+        """,
+        "being sent, but the call was not recorded before it began",
+        _TELL_US,
+    ),
+    # A late answer to an older call is recorded in its attempt alone, and so is one to what is cancelled, failed
+    # or expired. Neither is a breach: the record says what happened.
+    Invariant(
+        "accepted_but_open",
+        """
+        SELECT n.id FROM notifications_notification n
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND n.status IN ('pending', 'sending', 'unknown') AND EXISTS (
+            SELECT FROM notifications_attempt a
+            WHERE a.notification_id = n.id AND a.outcome = 'accepted'
+              AND NOT (a.fence < n.fence AND (n.resends > 0 OR a.provider = ANY(%(repeatable)s))))
+        LIMIT %(limit)s
+        """,
+        "a provider accepted it, and yet it is not sent",
+        _TELL_US + " Pause its flow first: it may go out twice.",
+    ),
+    # The duplicate meter: each acceptance beyond the first needs a resend that explains it.
+    Invariant(
+        "accepted_twice",
+        """
+        SELECT n.id FROM notifications_notification n
+        JOIN (SELECT notification_id, count(*) AS times FROM notifications_attempt
+              WHERE notification_id >= %(since)s AND notification_id < %(until)s AND outcome = 'accepted'
+                AND NOT provider = ANY(%(repeatable)s)
+              GROUP BY notification_id HAVING count(*) > 1) accepted ON accepted.notification_id = n.id
+        WHERE accepted.times > 1 + n.resends
+        LIMIT %(limit)s
+        """,
+        "accepted more often than resends explain: a person got it twice",
+        _TELL_US,
+    ),
+    Invariant(
+        "sent_without_acceptance",
+        """
+        SELECT n.id FROM notifications_notification n
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND n.status IN ('sent', 'delivered') AND NOT EXISTS (
+            SELECT FROM notifications_attempt a WHERE a.notification_id = n.id AND a.outcome = 'accepted')
+        LIMIT %(limit)s
+        """,
+        "sent, but no attempt says that a provider accepted it",
+        _TELL_US + " Look for it in the provider's log; resend what is not there.",
+    ),
+    Invariant(
+        "attempt_without_claim",
+        """
+        SELECT n.id FROM notifications_notification n
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND EXISTS (
+            SELECT FROM notifications_attempt a
+            WHERE a.notification_id = n.id AND (a.fence > n.fence OR a.fence < 1))
+        LIMIT %(limit)s
+        """,
+        "has an attempt that no claim of it explains: its fence is lower than the number of its attempts",
+        _TELL_US,
+    ),
+    Invariant(
+        "erased_with_content",
+        """
+        SELECT n.id FROM notifications_notification n
+        WHERE n.id >= %(since)s AND n.id < %(until)s AND n.erased_at IS NOT NULL
+          AND (n.address <> '' OR n.title <> '' OR n.message <> '' OR n.html <> '' OR n.recipient_id IS NOT NULL)
+        LIMIT %(limit)s
+        """,
+        "its person was forgotten, and yet it holds an address or content",
+        _TELL_US + " Forget the person once more.",
+    ),
+    Invariant(
+        "overdue",
+        f"""
+        SELECT due.id FROM notifications_flow flow CROSS JOIN LATERAL (
+            SELECT id FROM notifications_notification
+            WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL
+              AND due_at <= now() - make_interval(secs => %(overdue)s)
+              AND (expires_at IS NULL OR expires_at > now())
+            ORDER BY due_at LIMIT %(limit)s
+        ) due
+        WHERE NOT flow.paused AND NOT {HELD_BY_CIRCUIT}
+        LIMIT %(limit)s
+        """,  # noqa: S608  (constants)
+        "due for more than five minutes, although nothing holds it back",
+        "Look whether a worker serves its lane and what its log says; without any, manage.py drain sends it.",
+    ),
+    Invariant(
+        "lease_not_swept",
+        """
+        SELECT id FROM notifications_notification
+        WHERE leased_until < now() - make_interval(secs => %(unswept)s)
+        LIMIT %(limit)s
+        """,
+        "its worker's time has long run out, and nobody has taken it back",
+        _SWEEP,
+    ),
+    Invariant(
+        "lease_too_long",
+        """
+        SELECT id FROM notifications_notification
+        WHERE leased_until > clock_timestamp() + make_interval(secs => %(longest_lease)s)
+        LIMIT %(limit)s
+        """,
+        "leased for longer than any worker may",
+        "Have CLAIM_LEASE, SEND_DEADLINE or SEND_LEASE_MARGIN been lowered since? Then it ends by itself. Else the "
+        "database's clock was set back: the lease ends when that time has come again.",
+    ),
+    Invariant(
+        "expiry_not_swept",
+        """
+        SELECT id FROM notifications_notification
+        WHERE status = 'pending' AND leased_until IS NULL
+          AND expires_at < now() - make_interval(secs => %(unswept)s)
+        LIMIT %(limit)s
+        """,
+        "too late to be sent, and not marked as expired",
+        _SWEEP,
+    ),
+    Invariant(
+        "review_not_swept",
+        """
+        SELECT id FROM notifications_notification
+        WHERE review_at < now() - make_interval(secs => %(unswept)s) AND status = 'unknown'
+        LIMIT %(limit)s
+        """,
+        "unknown, and the time at which its policy decides has passed",
+        _SWEEP,
+    ),
+)
+
+
+#: Those about what a provider has accepted; each looks at a span of ids alone.
+OF_HISTORY = tuple(
+    invariant
+    for invariant in INVARIANTS
+    if invariant.code
+    in {"accepted_but_open", "accepted_twice", "sent_without_acceptance", "attempt_without_claim"}
+)
+
+
+def parameters(window: timedelta | None = WINDOW, limit: int = LIMIT) -> dict[str, Any]:
+    """What the statements ask for. `window` None: all that was ever made, which takes its time."""
+    begun_lease = settings.SEND_DEADLINE + settings.SEND_LEASE_MARGIN
+    return {
+        "since": ids.first_of(timezone.now() - window) if window else ids.FIRST,
+        "until": ids.LAST,
+        "limit": limit,
+        "repeatable": providers.repeatable_names(),
+        **carriers(),
+        "longest_lease": max(settings.CLAIM_LEASE, begun_lease) + UNSWEPT,
+        "overdue": OVERDUE,
+        "unswept": UNSWEPT,
+    }
+
+
+def carriers() -> dict[str, list[str]]:
+    """Each lane beside the provider that carries it, where there is one. The sandbox has no circuits, and is left out."""
+    channels = {lane: lane.partition(".")[0] for lane in LANES if lane != SANDBOX_LANE}
+    carried = {
+        lane: name for lane, channel in channels.items() if (name := providers.for_channel(channel))
+    }
+    return {"lanes": list(carried), "providers": list(carried.values())}
+
+
+def breaches(
+    window: timedelta | None = WINDOW, limit: int = LIMIT, deadline: float = DEADLINE
+) -> Iterator[Breach]:
+    """Ask every invariant, each for `deadline` seconds at most; yields those that are broken or took too long.
+
+    Raises DatabaseError or InterfaceError when the database does not answer or has no such tables.
+    """
+    values = parameters(window, limit)
+    for invariant in INVARIANTS:
+        try:
+            found = _ids(invariant, values, deadline)
+        except OperationalError as error:
+            if not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+                raise
+            yield Breach(invariant, None)
+        else:
+            if found:
+                yield Breach(invariant, found)
+
+
+def _ids(invariant: Invariant, values: dict[str, Any], deadline: float) -> list[UUID]:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('statement_timeout', %s, true)", (str(int(deadline * 1000)),)
+        )
+        cursor.execute(invariant.statement, values)
+        return [row[0] for row in cursor.fetchall()]
