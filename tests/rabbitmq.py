@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pytest
-
-#: Debian's `rabbitmq-server` changes to a user of its own, and knows one server only; the script behind it does not.
-PLACES = os.pathsep.join(["/usr/lib/rabbitmq/bin", os.environ.get("PATH", ""), "/usr/sbin"])
+from tests.programs import free_port, program, wait_for_port
 
 USER, PASSWORD = "notifyproj", "not-a-secret"
-
-#: Seconds it may take to start, on a busy machine.
-START = 60
-
-
-def program(name: str) -> str:
-    """Where it is; skips the tests that ask for one that is not there."""
-    found = shutil.which(name, path=PLACES)
-    if found is None:
-        pytest.skip(f"needs the program {name}")
-    return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class RabbitMQ:
@@ -122,17 +100,7 @@ class RabbitMQ:
                 stderr=output,
                 start_new_session=True,
             )
-        end = time.monotonic() + START
-        while not self._takes_connections():
-            output_so_far = (self._folder / "output").read_text()
-            assert self._server.poll() is None, output_so_far
-            assert time.monotonic() < end, output_so_far
-            time.sleep(0.1)
-
-    def _takes_connections(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self._ports["amqp"]), 1):
-            return True
-        return False
+        wait_for_port(self._ports["amqp"], self._server, (self._folder / "output").read_text)
 
     def kill(self) -> None:
         """As a power cut does: nothing is said to anybody."""
