@@ -26,7 +26,7 @@ def play(examples, steps, **chosen):
 
 
 def test_no_promise_is_broken_whatever_dies_where():
-    play(examples=int(__import__("os").environ.get("EX","10")), steps=50)
+    play(examples=int(__import__("os").environ.get("EX", "10")), steps=50)
 
 
 BREAKS = {
