@@ -15,8 +15,27 @@ Figures = dict[str, float]
 
 
 def table(figures: Figures) -> str:
+    """A line for each figure; a grid where all are named `row: column`."""
+    if all(": " in name for name in figures):
+        return _grid(figures)
     width = max(map(len, figures))
     return "\n".join(f"{name:<{width}}  {_short(value):>10}" for name, value in figures.items())
+
+
+def _grid(figures: Figures) -> str:
+    cells = {tuple(name.split(": ")): _short(value) for name, value in figures.items()}
+    columns = list(dict.fromkeys(column for _, column in cells))
+    rows = list(dict.fromkeys(row for row, _ in cells))
+    widths = {column: max(len(column), 7) for column in columns}
+    left = max(map(len, rows))
+    head = " ".join([f"{'':<{left}}", *(f"{column:>{widths[column]}}" for column in columns)])
+    lines = (
+        " ".join(
+            [f"{row:<{left}}", *(f"{cells[row, column]:>{widths[column]}}" for column in columns)]
+        )
+        for row in rows
+    )
+    return "\n".join([head, *lines])
 
 
 def write(file: Path, name: str, figures: Figures) -> None:

@@ -1,13 +1,24 @@
-"""A load generator that costs little itself: raw sockets, one request in flight on each connection."""
+"""Load generators that cost little themselves: as many requests as possible, or so many a second."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import multiprocessing
 import selectors
 import socket
 import statistics
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import UUID
+
+#: Id -> when it should have been posted (seconds since 1970).
+Posted = dict[UUID, float]
+
+#: Connections of a paced load.
+PACED_CONNECTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -78,3 +89,60 @@ def _read_answer(connection: socket.socket) -> str:
     while len(body) < length:
         body += connection.recv(65536)
     return head[9:12].decode()
+
+
+def paced(
+    port: int,
+    key: str,
+    rate: float,
+    seconds: float = 600.0,
+    until: Callable[[], bool] | None = None,
+    priority: str = "normal",
+) -> Posted:
+    """POST so many notifications a second, however long each takes, for so long or until something holds."""
+    posted: Posted = {}
+    ended = threading.Event()
+    begun = time.time() + 0.1
+    threads = [
+        threading.Thread(
+            target=_post_in_turn,
+            args=(port, key, priority, posted, ended),
+            kwargs={"first": begun + number / rate, "every": PACED_CONNECTIONS / rate},
+        )
+        for number in range(PACED_CONNECTIONS)
+    ]
+    for thread in threads:
+        thread.start()
+    while time.time() < begun + seconds and not (until and until()):
+        time.sleep(0.1)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    return posted
+
+
+def _post_in_turn(
+    port: int,
+    key: str,
+    priority: str,
+    posted: Posted,
+    ended: threading.Event,
+    *,
+    first: float,
+    every: float,
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    body = {"user_id": "ada", "recipient": "ada@example.com", "channel": "email"}
+    body |= {"message": "Hello", "priority": priority}
+    due = first
+    while not ended.wait(max(due - time.time(), 0)):
+        connection.request("POST", "/api/v1/notifications", json.dumps(body), headers)
+        answer = json.load(connection.getresponse())
+        posted[UUID(answer["id"])] = due
+        due += every
+    connection.close()
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]

@@ -15,9 +15,9 @@ INSERT INTO notifications_notification (
     id, project_id, flow_id, recipient_id, user_id, channel, priority, live, address, title, message,
     html, url, category, reference, metadata, status, failure_kind, failure_code, failure_detail,
     provider, provider_message_id, created_at, due_at, fence, attempt_count, lapses, resends)
-SELECT uuidv7(), %(project)s, %(flow)s, %(recipient)s, 'user123', 'email', 'normal', true,
+SELECT uuidv7(), %(project)s, %(flow)s, %(recipient)s, 'user123', 'email', %(priority)s, true,
        'ada@example.com', 'Hello', 'Hello Ada, your order is on its way.', '', '', '', '', '{}',
-       'pending', '', '', '', '', '', now(), now(), 0, 0, 0, 0
+       'pending', '', '', '', '', '', now(), now() + %(due_in)s::interval, 0, 0, 0, 0
 FROM generate_series(1, %(count)s)
 """
 
@@ -37,8 +37,8 @@ def paused_flow(lane: str) -> Flow:
     return flow
 
 
-def fill(flow: Flow, count: int) -> None:
-    """So many due rows in the flow."""
+def fill(flow: Flow, count: int, due_in: str = "0") -> None:
+    """So many waiting rows in the flow."""
     recipient, _ = Recipient.objects.get_or_create(project=flow.project, user_id="user123")
     with connection.cursor() as cursor:
         cursor.execute(
@@ -47,6 +47,8 @@ def fill(flow: Flow, count: int) -> None:
                 "project": flow.project_id,
                 "flow": flow.pk,
                 "recipient": recipient.pk,
+                "priority": flow.lane.rpartition(".")[2] if "." in flow.lane else "normal",
+                "due_in": due_in,
                 "count": count,
             },
         )

@@ -25,7 +25,8 @@ class DelayedSandbox(Sandbox):
         return super().send(message, deadline)
 
 
-providers._PROVIDERS["sandbox"] = "bench.worker.DelayedSandbox"
+for name in ("sandbox", "smtp"):
+    providers._PROVIDERS[name] = "bench.worker.DelayedSandbox"
 
 
 @app.task(name="bench.noop")

@@ -42,7 +42,7 @@ def claim_without_begin() -> None:
     def begin(rows: Sequence[queue.Claimed], provider: str, lease: float) -> set[UUID]:
         return {row.id for row in rows}
 
-    queue.begin = begin  # type: ignore[assignment]
+    queue.begin = begin
 
 
 _WAYS: dict[str, Any] = {

@@ -18,7 +18,7 @@ from typing import Any, Self
 import psycopg
 
 from drills import clients, evidence, vendor
-from drills.judge import Verdict, judge
+from drills.judge import Answer, Verdict, judge
 from drills.processes import BIN, ROOT, STOPS_WITHIN, Process, Supervisor
 from drills.servers import Postgres, Valkey, wait_until
 from drills.vendor import Behaviour
@@ -34,6 +34,8 @@ SHORT = {
     "CLAIM_LEASE": 5,
     "SWEEP_INTERVAL": 1,
     "UNKNOWN_REVIEW_AFTER": 3,
+    "CIRCUIT_FIRST_REST": 1,
+    "CIRCUIT_LONGEST_REST": 2,
 }
 ALL_QUEUES = "high,normal,low"
 
@@ -65,6 +67,14 @@ class Servers:
     def stop(self) -> None:
         self.postgres.stop()
         self.valkey.stop()
+
+    def bring_back(self) -> None:
+        """Whatever a drill has left of them: both run, and answer."""
+        for server in (self.postgres, self.valkey):
+            server.thaw()
+            if not server.answers:
+                server.start()
+        self.valkey.accept_writes()
 
     def environment(self, database: str = TEMPLATE) -> dict[str, str]:
         """For every process of the service. Whatever the surroundings configure for vendors is switched off."""
@@ -249,9 +259,9 @@ class Stack:
             "--without-gossip", "--without-mingle", "-l", "WARNING", revived=revived, **settings,
         )  # fmt: skip
 
-    def beat(self) -> Process:
-        schedule = str(self.folder / "beat-schedule")
-        return self.start("beat", "celery", "--quiet", "-A", "notifyproj", "beat", "-s", schedule)
+    def beat(self, name: str = "beat") -> Process:
+        schedule = str(self.folder / f"{name}-schedule")
+        return self.start(name, "celery", "--quiet", "-A", "notifyproj", "beat", "-s", schedule)
 
     def manage(self, *arguments: str, **settings: Any) -> str:
         """`manage.py ...` on the drill's database, with the stack's settings."""
@@ -293,7 +303,7 @@ class Stack:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = self.servers.postgres.connect(self.database)
-                cursor = self._connection.execute(statement, parameters)
+                cursor = self._connection.execute(statement, parameters or None)
                 return cursor.fetchall() if cursor.description else []
             except psycopg.OperationalError:
                 if self._connection is not None:
@@ -309,6 +319,11 @@ class Stack:
         )
         return int(count)
 
+    def await_accepted(self, number: int, seconds: float = 120) -> float:
+        """Until the vendors have taken so many. Returns the seconds. Raises TimeoutError."""
+        sentence = f"the vendors have not taken {number}"
+        return wait_until(lambda: self.vendors.accepted >= number, seconds, sentence)
+
     def wait_until_quiet(self, seconds: float = 120) -> float:
         """Until nothing waits, is being sent, or is `unknown` with a review to come. Returns the seconds.
 
@@ -319,8 +334,11 @@ class Stack:
             time.sleep(0.25)
         return time.monotonic() - began
 
-    def judge(self, *, ends: Collection[str] = ()) -> Verdict:
-        """The verdict over all that has happened in this stack. End the clients first: they write at their end."""
+    def judge(self, *, ends: Collection[str] = (), may_fail: Collection[str] = ()) -> Verdict:
+        """The verdict over all that has happened in this stack. End the clients first: they write at their end.
+
+        `may_fail`: refs that the drill itself makes fail, on top of those that a vendor refused.
+        """
         calls = evidence.calls(self.folder)
         with self.servers.postgres.connect(self.database) as connection:
             return judge(
@@ -328,12 +346,12 @@ class Stack:
                 evidence.ledger(self.folder),
                 evidence.rows(connection),
                 evidence.changes(connection),
-                refused={call.ref for call in calls if call.refused_for_good},
+                refused={call.ref for call in calls if call.refused_for_good} | set(may_fail),
                 ends=ends,
             )
 
     @property
-    def answers(self) -> list[evidence.Answer]:
+    def answers(self) -> list[Answer]:
         return evidence.answers(self.folder)
 
     @property

@@ -137,7 +137,7 @@ class Vendors:
         """A client that hangs up, or is killed, ends its own conversation and nothing else."""
 
         async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, EOFError, asyncio.IncompleteReadError):
+            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
                 await handler(reader, writer)
             with contextlib.suppress(OSError):
                 writer.close()
@@ -181,22 +181,30 @@ class Vendors:
     async def smtp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 vendor.test ESMTP\r\n")
         to = ""
+        envelope = True
         while line := await reader.readline():
             verb = line[:4].upper()
+            if verb == b"MAIL":
+                to, envelope = "", True
             if verb == b"RCPT":
                 to = _address(line)
-            elif verb == b"DATA":
+            elif verb == b"DATA" and envelope:
                 writer.write(b"354 Go on\r\n")
                 content = await reader.readuntil(b"\r\n.\r\n")
-                await self._smtp_message(writer, to, content)
+                await self._smtp_message(reader, writer, to, content)
                 continue
             elif verb == b"QUIT":
                 writer.write(b"221 Bye\r\n")
                 return
-            await self._smtp_command(writer, verb, to)
+            elif verb == b"DATA":  # pipelined behind a refusal
+                writer.write(b"503 5.5.1 no valid envelope\r\n")
+                continue
+            envelope = await self._smtp_command(reader, writer, verb, to) and envelope
 
-    async def _smtp_command(self, writer: asyncio.StreamWriter, verb: bytes, to: str) -> None:
-        """Anything but the message itself."""
+    async def _smtp_command(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, verb: bytes, to: str
+    ) -> bool:
+        """Anything but the message itself. Returns whether it was not refused."""
         behaviour = self.behaviours["smtp"] if verb in (b"MAIL", b"AUTH") else ACCEPT
         if verb == b"RCPT":
             behaviour = self.behaviour_for("smtp", to)
@@ -204,10 +212,14 @@ class Vendors:
             if behaviour.delay:
                 await asyncio.sleep(behaviour.delay)
             self.ledger.call("smtp", ref_of(to, ""), "", time.time(), _outcome(behaviour))
-            return await _misbehave(writer, behaviour, _smtp_refusal(behaviour, verb))
+            await _misbehave(reader, writer, behaviour, _smtp_refusal(behaviour, verb))
+            return False
         writer.write(_SMTP_ANSWERS.get(verb, b"250 OK\r\n"))
+        return True
 
-    async def _smtp_message(self, writer: asyncio.StreamWriter, to: str, content: bytes) -> None:
+    async def _smtp_message(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: str, content: bytes
+    ) -> None:
         behaviour = self.behaviour_for("smtp", to)
         if behaviour.how != "accept" and behaviour.stage != "dot":
             behaviour = ACCEPT
@@ -216,7 +228,7 @@ class Vendors:
         if behaviour.how == "accept":
             writer.write(f"250 2.0.0 Ok: queued as {uuid4().hex[:10].upper()}\r\n".encode())
         else:
-            await _misbehave(writer, behaviour, _smtp_refusal(behaviour, b"DOT"))
+            await _misbehave(reader, writer, behaviour, _smtp_refusal(behaviour, b"DOT"))
 
     # -- HTTP ---------------------------------------------------------------------------------------------
 
@@ -226,10 +238,14 @@ class Vendors:
             length = int(_header(head, b"Content-Length") or 0)
             form = parse_qs((await reader.readexactly(length)).decode(), keep_blank_values=True)
             vendor = "twilio" if b"/2010-04-01/" in head.split(b"\r\n", 1)[0] else "mailgun"
-            await self._http_message(writer, vendor, form)
+            await self._http_message(reader, writer, vendor, form)
 
     async def _http_message(
-        self, writer: asyncio.StreamWriter, vendor: str, form: dict[str, list[str]]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        vendor: str,
+        form: dict[str, list[str]],
     ) -> None:
         to = (form.get("to") or form.get("To") or [""])[0]
         text = (form.get("text") or form.get("Body") or [""])[0]
@@ -238,27 +254,35 @@ class Vendors:
         if behaviour.how == "accept":
             writer.write(_http_taken(vendor))
         else:
-            await _misbehave(writer, behaviour, _http_refusal(behaviour))
+            await _misbehave(reader, writer, behaviour, _http_refusal(behaviour))
 
 
-async def _misbehave(writer: asyncio.StreamWriter, behaviour: Behaviour, refusal: bytes) -> None:
+async def _misbehave(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    behaviour: Behaviour,
+    refusal: bytes,
+) -> None:
     how = behaviour.how.removeprefix("accept_")
     if how in ("refuse", "error"):
         writer.write(refusal)
     elif how == "reset":
         _reset(writer)
     else:
-        await _never_answer(writer, drips=how == "drip")
+        await _never_answer(reader, writer, drips=how == "drip")
 
 
-async def _never_answer(writer: asyncio.StreamWriter, *, drips: bool) -> None:
+async def _never_answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, drips: bool
+) -> None:
     """Until the client goes away."""
-    if drips:
-        writer.write(b"2")  # an SMTP reply, or the garbled start of an HTTP one: no end in either
-    while not writer.transport.is_closing():
-        await asyncio.sleep(DRIP_INTERVAL)
+    leaving = asyncio.create_task(reader.read())
+    dripped = b"2"  # an SMTP reply, or the garbled start of an HTTP one: no end in either
+    while not leaving.done():
         if drips:
-            writer.write(b"5")
+            writer.write(dripped)
+            dripped = b"5"
+        await asyncio.wait([leaving], timeout=DRIP_INTERVAL)
     raise EOFError
 
 
@@ -296,7 +320,7 @@ def _header(head: bytes, name: bytes) -> str:
 
 
 _SMTP_ANSWERS = {
-    b"EHLO": b"250-vendor.test\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+    b"EHLO": b"250-vendor.test\r\n250-AUTH PLAIN\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
     b"AUTH": b"235 2.7.0 Welcome\r\n",
 }
 _LOG_IN_CODES = (530, 535)

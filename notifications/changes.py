@@ -178,7 +178,7 @@ def forget(recipient: Recipient) -> bool:
 
     What is in flight cannot be called back, but it will not be tried again. Returns whether nothing of theirs can
     go out any more. That is not so for who has very many waiting ones, and neither is all that was sent erased
-    at once for who has very many of them: housekeeping goes on with it.
+    at once for who has very many of them: a worker goes on with it.
     """
     forgetting.begin(recipient.id)
     return forgetting.go_on(recipient.id, forgetting.PATIENCE)

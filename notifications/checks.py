@@ -11,6 +11,7 @@ from notifications.housekeeping import SHORTEST_RETENTION_DAYS
 from notifications.providers import configuration
 from notifications.providers.base import Misconfigured
 from notifications.providers.mail import address_of
+from notifyproj import broker
 from users.throttling import rate_limit
 
 UNTOUCHED_FROM = "notifications@localhost"
@@ -121,6 +122,23 @@ def retention(**kwargs: Any) -> list[CheckMessage]:
             hint=f"Set it to at least {SHORTEST_RETENTION_DAYS}: as long as an idempotency key is remembered, its "
             "notification must be there, or the same request would send again. 0 keeps everything.",
             id="notifications.E020",
+        )
+    ]
+
+
+@register()
+def broker_url(**kwargs: Any) -> list[CheckMessage]:
+    """A broker that Celery cannot use: every wake-up would be lost, and the sweep alone would deliver."""
+    schemes = broker.schemes_of(settings.CELERY_BROKER_URL)
+    if any(set(schemes) <= family for family in (broker.REDIS, broker.RABBITMQ)):
+        return []
+    given = " and ".join(scheme or "no scheme" for scheme in sorted(set(schemes)))
+    return [
+        Error(
+            f"CELERY_BROKER_URL (else REDIS_URL) begins with {given}.",
+            hint="Write redis://host:6379/0 for Redis, or amqp://user:password@host:5672/vhost for RabbitMQ; "
+            "rediss:// and amqps:// with TLS. Several servers, parted by semicolons, are of one kind.",
+            id="notifications.E015",
         )
     ]
 

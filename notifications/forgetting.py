@@ -2,8 +2,8 @@
 
 Who has a hundred thousand notifications is not erased within a request. So the person is first taken out of reach, in
 one short transaction: no address, and no id by which anybody finds them; whoever writes to that id from then on
-writes to somebody new. Then what could still go out is stopped, and then the rest is erased, each a few thousand
-rows in a transaction. Whatever ends that in the middle, housekeeping goes on with it; several at once are harmless.
+writes to somebody new. Then what could still go out is stopped, and then the rest is erased, each a thousand
+rows in a transaction. Whatever ends that in the middle, a task on beat goes on with it; several at once are harmless.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from notifications.models import Attempt, Notification, NotificationQuerySet, St
 from users.models import Forgetting, Recipient
 
 #: Rows one transaction erases at most, so that it holds its locks for a moment only.
-CHUNK = 2000
-#: Seconds for which the request that asks takes part in the work, and for which housekeeping does: a worker that
-#: is told to stop waits for it.
+CHUNK = 1000
+#: Seconds for which the request that asks takes part in the work, and for which a worker does, every half minute:
+#: one that is told to stop waits for it.
 PATIENCE = 2.0
-HOUSEKEEPING_PATIENCE = 30.0
+WORKER_PATIENCE = 25.0
 
 #: What may go out yet, or once more.
 _OPEN = (Status.PENDING, Status.SENDING, Status.UNKNOWN)
@@ -57,9 +57,9 @@ def go_on(recipient_id: int, patience: float) -> bool:
     return True
 
 
-def finish() -> int:
+def go_on_with_all() -> int:
     """Go on with whoever is being forgotten. Returns how many remain."""
-    end = monotonic() + HOUSEKEEPING_PATIENCE
+    end = monotonic() + WORKER_PATIENCE
     waiting = Forgetting.objects.order_by("asked_at").values_list("recipient_id", flat=True)
     for recipient_id in list(waiting):
         go_on(recipient_id, max(end - monotonic(), 0.0))

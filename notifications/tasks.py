@@ -39,6 +39,11 @@ def beat_is_alive() -> None:
 
 @shared_task(base=RetriedTask)
 def housekeeping() -> None:
-    """Remove what nobody needs any more, and what nobody may have any more."""
-    forgetting.finish()
+    """Remove what nobody needs any more."""
     pruning.prune()
+
+
+@shared_task(base=RetriedTask)
+def go_on_forgetting() -> None:
+    """Erase what is left of people whose forgetting took longer than a request."""
+    forgetting.go_on_with_all()

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -24,6 +25,10 @@ DRAIN_TASK = "notifications.tasks.drain"
 #: a tenth of one thread's time at most. On a busy machine publishing takes longer, and hints come more rarely.
 SHORTEST_PAUSE = 0.01
 LONGEST_PAUSE = 0.25
+#: Hints that may lie unread in a queue, at about a kilobyte each. When there are so many, nobody reads them.
+MOST_UNREAD = 1_000
+#: Seconds between two looks at how many there are.
+LOOK_PAUSE = 1.0
 #: Seconds to wait after the broker has refused a hint.
 BROKER_AWAY_PAUSE = 1.0
 
@@ -37,13 +42,48 @@ def publish(lane: str) -> None:
     """Send the lane's wake-up to the broker. Raises what the broker's client raises."""
     from notifyproj.celery import app
 
-    app.send_task(DRAIN_TASK, args=(lane,), queue=queue_of(lane))
+    app.send_task(DRAIN_TASK, args=(lane,))
+
+
+def route(name: str, args: tuple[Any, ...], *rest: Any, **options: Any) -> dict[str, str] | None:
+    """Celery's router: a wake-up, also a retried one, goes to the workers that look after its lane."""
+    return {"queue": queue_of(args[0])} if name == DRAIN_TASK else None
+
+
+def hint(lane: str) -> None:
+    """publish(), but for a queue that no worker reads: when one does again, its sweep finds what is due."""
+    if not _unread.are_too_many(queue_of(lane)):
+        publish(lane)
+
+
+class Unread:
+    """Whether a queue's hints pile up, asked once in `LOOK_PAUSE` seconds, and not before the first was published."""
+
+    def __init__(self) -> None:
+        self._looked_at: dict[str, float] = {}
+        self._too_many: dict[str, bool] = {}
+
+    def are_too_many(self, queue: str) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at.setdefault(queue, now) > LOOK_PAUSE:
+            self._looked_at[queue] = now
+            self._too_many[queue] = _count(queue) >= MOST_UNREAD
+        return self._too_many.get(queue, False)
+
+
+def _count(queue: str) -> int:
+    from notifyproj.celery import app
+
+    with app.producer_or_acquire() as producer:
+        # Before a passive look kombu asks Redis for the queue without its prefix, and so finds none.
+        passive = producer.connection.transport.driver_type != "redis"
+        return int(producer.channel.queue_declare(queue, passive=passive).message_count)
 
 
 class Waker:
     """Publishes the marked lanes from a daemon thread, which starts with the first mark (and after a fork)."""
 
-    def __init__(self, publish: Callable[[str], None] = publish) -> None:
+    def __init__(self, publish: Callable[[str], None] = hint) -> None:
         self._publish = publish
         self._condition = threading.Condition()
         self._marked: set[str] = set()
@@ -83,6 +123,7 @@ class Waker:
         return min(max(SHORTEST_PAUSE, took * 10), LONGEST_PAUSE)
 
 
+_unread = Unread()
 _waker = Waker()
 
 

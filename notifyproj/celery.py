@@ -4,16 +4,11 @@ import os
 
 from celery import Celery
 from celery.signals import setup_logging
-from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "notifyproj.settings")
 
-#: One queue for each priority, so that urgent lanes and bulk lanes can have workers of their own.
-QUEUES = ("high", "normal", "low")
-
 app = Celery("notifyproj")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
 app.autodiscover_tasks()
 
 

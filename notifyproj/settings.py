@@ -14,6 +14,8 @@ import structlog
 from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
 
+from notifyproj import broker
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -206,16 +208,16 @@ REDIS_URL = _redis_url()
 # Why each of these: docs/decisions.md, "Celery's settings".
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", "") or _as_broker_url(REDIS_URL)
-CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": 900,
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    "socket_keepalive": not CELERY_BROKER_URL.startswith("redis+socket"),
-    "health_check_interval": 10,
-    "global_keyprefix": env.str("REDIS_KEY_PREFIX", "ntf:"),
-}
+#: Prefix of every key in Redis. RabbitMQ has virtual hosts instead.
+REDIS_KEY_PREFIX = env.str("REDIS_KEY_PREFIX", "ntf:")
+CELERY_BROKER_TRANSPORT_OPTIONS = broker.transport_options(CELERY_BROKER_URL, REDIS_KEY_PREFIX)
+CELERY_BROKER_USE_SSL = broker.tls(CELERY_BROKER_URL)
+CELERY_TASK_QUEUES = broker.queues(CELERY_BROKER_URL)
+CELERY_TASK_ROUTES = ["notifications.waking.route"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A Redis that answers, but refuses (full, read-only after a failover), is no reason for a worker to end.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_BROKER_CONNECTION_TIMEOUT = 4
 CELERY_TASK_PUBLISH_RETRY_POLICY = {
     "max_retries": 1,
@@ -234,10 +236,12 @@ CELERY_WORKER_CONCURRENCY = 12
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = not broker.is_rabbitmq(CELERY_BROKER_URL)
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "beat is alive": {"task": "notifications.tasks.beat_is_alive", "schedule": schedule(30)},
+    "forgetting": {"task": "notifications.tasks.go_on_forgetting", "schedule": schedule(30)},
     "housekeeping": {"task": "notifications.tasks.housekeeping", "schedule": schedule(600)},
 }
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
 from django.conf import settings as django_settings
+from django.db import connection
 from rest_framework.test import APIClient
 
-from notifications import health, intake, providers
+from notifications import delivery, health, intake, providers, slots
 from notifyproj.postgres.base import rest
 from tests.factories import ApiKeyFactory, ProjectFactory
 from users import authentication
@@ -25,6 +30,7 @@ def pytest_configure() -> None:
     storage = "django.contrib.staticfiles.storage.StaticFilesStorage"
     django_settings.STORAGES["staticfiles"]["BACKEND"] = storage
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    django_settings.REDIS_KEY_PREFIX = f"test:{worker}:"
     django_settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = f"test:{worker}:"
 
 
@@ -41,6 +47,8 @@ def _forget() -> None:
     health.memory.forget()
     authentication.cache.clear()
     providers.reset()
+    slots._slots.clear()
+    delivery._breakers.clear()
     rest.end()
 
 
@@ -105,3 +113,47 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+WORKER = ("worker", "-l", "WARNING", "--without-gossip", "--without-mingle")
+
+
+@pytest.fixture
+def start_worker(
+    wait_until: Callable[..., None],
+) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts a Celery worker of its own process, with the given environment beside this test's database."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(app: str = "notifyproj", **environment: Any) -> subprocess.Popen[bytes]:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", app, *WORKER],
+            env=os.environ | _surroundings() | {k: str(v) for k, v in environment.items()},
+        )
+        started.append(worker)
+        wait_until(_a_worker_is_alive, seconds=30)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.send_signal(signal.SIGTERM)
+    for worker in started:
+        worker.wait(timeout=30)
+
+
+def _a_worker_is_alive() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM notifications_heartbeat WHERE kind = 'worker'")
+        return bool(cursor.fetchone()[0])
+
+
+def _surroundings() -> dict[str, str]:
+    database = connection.settings_dict
+    host, port = quote(database["HOST"], safe=""), database["PORT"] or 5432
+    return {
+        "DATABASE_URL": f"postgres://{database['USER']}@{host}:{port}/{database['NAME']}",
+        "REDIS_URL": django_settings.REDIS_URL,
+        "REDIS_KEY_PREFIX": django_settings.REDIS_KEY_PREFIX,
+        "SWEEP_INTERVAL": "1",
+        "DJANGO_SETTINGS_MODULE": "notifyproj.settings",
+    }

@@ -22,6 +22,7 @@ from uuid_utils.compat import uuid7
 
 from notifications.admin import listing, search
 from notifications.admin.preview import sms_length
+from notifications.ids import first_of
 from notifications.models import Circuit, Flow, Notification
 from tests.factories import (
     AddressFactory,
@@ -336,19 +337,19 @@ def test_filters_and_project_work_together(operator: Client, alice: Project) -> 
 
 def test_a_period_is_a_range_of_ids(operator: Client) -> None:
     """Both days count; ids are time-ordered, and these were made on the last second and the first."""
-    last_second = listing.first_id_of(datetime(2026, 3, 2, tzinfo=UTC).date()).int - 1
+    last_second = first_of(datetime(2026, 3, 2, tzinfo=UTC)).int - 1
     inside = [
         NotificationFactory(id=UUID(int=last_second)),
-        NotificationFactory(id=listing.first_id_of(datetime(2026, 3, 1, tzinfo=UTC).date())),
+        NotificationFactory(id=first_of(datetime(2026, 3, 1, tzinfo=UTC))),
     ]
     NotificationFactory(id=UUID(int=last_second + 1))
     shown = rows(page(operator, f"{LIST}?created_from=2026-03-01&created_to=2026-03-01"))
     assert shown == {notification.pk for notification in inside}
 
 
-def test_the_first_id_of_a_day_is_below_every_id_made_on_it() -> None:
-    today = timezone.now().date()
-    assert listing.first_id_of(today) <= uuid7() < listing.first_id_of(today + timedelta(days=1))
+def test_the_first_id_of_a_moment_is_below_every_id_made_after_it() -> None:
+    now = timezone.now()
+    assert first_of(now) <= uuid7() < first_of(now + timedelta(days=1))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 from celery import current_app
 
-from notifyproj.celery import QUEUES
+from notifyproj.broker import QUEUES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("notifyproj", "notifications", "users")

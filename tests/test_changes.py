@@ -1,7 +1,9 @@
 """What people change: cancel, retry now, read, resend, settle an unknown one, forget."""
 
 import threading
+from contextlib import suppress
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
 from django.db import connection, transaction
@@ -12,6 +14,7 @@ from notifications.models import Attempt, Notification
 from notifications.providers.base import Permanent, Sent, Temporary
 from notifications.retry import judge
 from notifications.sweeping import sweep
+from tests.api.parallel import at_once
 from tests.factories import AttemptFactory, NotificationFactory
 from users.models import Address, Recipient
 from users.refusals import Conflict, Refused
@@ -246,6 +249,50 @@ def test_a_late_answer_that_waits_for_a_resend_to_commit_does_not_try_the_first_
     late.join()
     notification.refresh_from_db()
     assert (notification.status, notification.failure_kind) == ("failed", "temporary")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_operators_the_policy_and_late_answers_at_once_leave_each_with_one_ending():
+    notifications = [unknown() for _ in range(25)]
+
+    def resend_all():
+        for seen in notifications:
+            with suppress(Conflict):
+                changes.resend(seen)
+
+    def settle_all(settle):
+        for seen in notifications:
+            with suppress(Conflict):
+                settle(seen.id)
+
+    def answer_all():
+        for seen in notifications:
+            answer(seen, Temporary("451"))
+
+    actors = [
+        resend_all,
+        sweep,
+        answer_all,
+        lambda: settle_all(changes.settle_as_arrived),
+        lambda: settle_all(changes.give_up),
+    ]
+    at_once(len(actors), lambda number: actors[number](), threads=len(actors))
+    for each in Notification.objects.filter(resend_of=None):
+        resent = Notification.objects.filter(resend_of=each).exists()
+        # Whatever goes out again does so in one way only, and never after an operator's word.
+        assert not (each.status == "pending" and (resent or each.settled_by_hand)), each.status
+        assert each.status in {"pending", "sent", "failed", "unknown"}
+        assert (each.status != "sent") or each.settled_by_hand
+
+
+def test_what_was_resent_before_a_resend_was_noted_in_the_row_is_not_held():
+    """By the migration that has added the column."""
+    held, resent = unknown(review_at=None), unknown(review_at=None)
+    NotificationFactory(resend_of=resent)
+    migration = import_module("notifications.migrations.0006_held_index")
+    with connection.cursor() as cursor:
+        cursor.execute(migration.MARK_RESENT)
+    assert Notification.objects.held().get() == held
 
 
 def _answer_in_its_own_session(notification):

@@ -324,6 +324,6 @@ def test_after_a_429_nobody_calls_until_the_time_that_was_asked_for(vendor):
 @pytest.mark.django_db(transaction=True)
 def test_greylisted_recipients_do_not_stop_the_others(vendor):
     due(60)
-    vendor.answer = Temporary("smtp_450", "greylisted", recipient_only=True)
+    vendor.answer = Temporary("smtp_450", retry_after=600, recipient_only=True)
     assert delivery.drain(LANE) == 60
     assert not Circuit.objects.exists()

@@ -16,7 +16,7 @@ from django.core.management import get_commands
 from granian.cli import cli as granian
 from supervisor.options import ServerOptions
 
-from notifyproj.celery import QUEUES
+from notifyproj.broker import QUEUES
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LONG_RUNNING = ("web", "worker-urgent", "worker-bulk", "beat")

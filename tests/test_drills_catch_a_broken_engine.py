@@ -18,7 +18,7 @@ from drills.vendor import Behaviour
 
 #: Notifications in each scene: more than one call, and no more than are in flight at once.
 SENDS = 8
-#: Leases as short as can be; a fault's pause is longer than all of them together.
+#: Leases as short as can be.
 LEASES = {
     "SEND_DEADLINE": 1,
     "SEND_LEASE_MARGIN": 1,
@@ -26,7 +26,6 @@ LEASES = {
     "SWEEP_INTERVAL": 0.2,
     "UNKNOWN_REVIEW_AFTER": 0.5,
 }
-PAUSE = {"FAULT": "pause", "FAULT_SECONDS": 12}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,9 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def stack(servers: Servers, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)[-40:]
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)[-40:].strip(
+        "-"
+    )
     with Stack(servers, name, **LEASES) as stack:
         stack.web()
         yield stack
@@ -50,6 +51,18 @@ def broken(way: str) -> pytest.MarkDecorator:
 
 def start_worker(stack: Stack, name: str, broken: str, **fault: str | float) -> Process:
     return stack.worker(name, app="drills.broken", revived=False, BROKEN=broken, **fault)
+
+
+def pause(stack: Stack) -> dict[str, str]:
+    """Stand still at the fault's point until `wake`."""
+    return {"FAULT": "pause", "FAULT_UNTIL": str(stack.folder / "awake")}
+
+
+def wake(stack: Stack, sleeper: Process) -> None:
+    """And wait for what it does then: a worker that is told to stop finishes what it has begun."""
+    assert sleeper.is_alive
+    (stack.folder / "awake").touch()
+    sleeper.stop()
 
 
 def post(stack: Stack, priority: str) -> None:
@@ -66,11 +79,11 @@ def judged(stack: Stack) -> Verdict:
 def test_a_worker_that_wakes_up_with_an_old_claim(stack: Stack, broken: str) -> None:
     """Frozen between CLAIM and BEGIN until another has sent what it had claimed."""
     post(stack, "low")
-    sleeper = start_worker(stack, "sleeper", broken, FAULT_AT="claimed", **PAUSE)
+    sleeper = start_worker(stack, "sleeper", broken, FAULT_AT="claimed", **pause(stack))
     wait_until(lambda: stack.count("fence > 0") > 0, 30, "nothing was claimed")
     start_worker(stack, "other", broken)
     wait_until(lambda: stack.vendors.accepted >= SENDS, 30, "the other sends nothing")
-    wait_for_the_end_of_the_pause(stack, sleeper)
+    wake(stack, sleeper)
     found = judged(stack)
     assert found.is_clean is not bool(broken), found
     assert bool(found.doubled) is bool(broken)
@@ -82,12 +95,12 @@ def test_an_answer_that_comes_when_another_has_long_sent_it(stack: Stack, broken
     """Frozen before SETTLE, with an answer that leaves it open, until the policy has sent it again."""
     stack.vendors.tell(smtp=Behaviour("accept_hang"))
     post(stack, "normal")
-    sleeper = start_worker(stack, "sleeper", broken, FAULT_AT="answered", **PAUSE)
+    sleeper = start_worker(stack, "sleeper", broken, FAULT_AT="answered", **pause(stack))
     wait_until(lambda: stack.vendors.accepted >= SENDS, 30, "the sleeper sends nothing")
     stack.vendors.tell(smtp=Behaviour())
     start_worker(stack, "other", broken)
     wait_until(lambda: stack.count("status = 'sent'") == SENDS, 30, "the other sends nothing")
-    wait_for_the_end_of_the_pause(stack, sleeper)
+    wake(stack, sleeper)
     found = judged(stack)
     assert found.is_clean is not bool(broken), found
     assert bool(found.regressed) is bool(broken)
@@ -111,9 +124,3 @@ def test_a_worker_that_dies_with_the_answers_in_its_hands(stack: Stack, broken: 
     assert found.is_clean is not bool(broken), found
     assert bool(found.doubled) is bool(broken)
     assert found.unknown == (0 if broken else SENDS)
-
-
-def wait_for_the_end_of_the_pause(stack: Stack, sleeper: Process) -> None:
-    """A worker that is told to stop finishes what it has begun, so it is awake when it has ended."""
-    assert sleeper.is_alive
-    sleeper.stop()

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from notifications import changes, forgetting, queue
 from notifications.models import Attempt, Notification
-from notifications.tasks import housekeeping
+from notifications.tasks import go_on_forgetting
 from tests.factories import AddressFactory, AttemptFactory, NotificationFactory, RecipientFactory
 from users.models import Forgetting, Project, Recipient
 from users.refusals import Conflict
@@ -68,7 +68,7 @@ def test_all_of_it_goes_in_small_transactions(
     assert not Forgetting.objects.exists()
 
 
-def test_what_waits_is_stopped_first_and_the_rest_is_erased_by_housekeeping(
+def test_what_waits_is_stopped_first_and_the_rest_is_erased_by_a_worker(
     ann: Recipient, ends_after: Any
 ) -> None:
     ends_after(2)
@@ -76,7 +76,7 @@ def test_what_waits_is_stopped_first_and_the_rest_is_erased_by_housekeeping(
     assert not Notification.objects.filter(status="pending").exists()
     assert left() > 0
     ends_after(99)
-    housekeeping()
+    go_on_forgetting()
     assert (left(), Recipient.objects.count(), Forgetting.objects.count()) == (0, 0, 0)
 
 
@@ -88,7 +88,7 @@ def test_when_not_even_that_is_done_in_time_the_answer_says_so(
     assert client_of_alice.get("/users/ann").status_code == 404
     assert left() == 10
     ends_after(99)
-    assert forgetting.finish() == 0
+    assert forgetting.go_on_with_all() == 0
     assert left() == 0
     assert {*Notification.objects.values_list("status", flat=True)} == {"sent", "cancelled"}
 
@@ -101,7 +101,7 @@ def test_whoever_dies_in_the_middle_is_succeeded(
         with pytest.raises(ConnectionError):
             changes.forget(ann)
     assert Recipient.objects.exists()
-    forgetting.finish()
+    forgetting.go_on_with_all()
     assert not Recipient.objects.exists()
 
 
@@ -119,7 +119,7 @@ def test_the_id_and_the_address_are_free_at_once_and_lead_to_somebody_new(
     assert client_of_alice.get("/notifications?user_id=ann").json()["results"] == []
     body = {"user_id": "ann", "channel": "in_app", "message": "Welcome"}
     assert client_of_alice.post("/notifications", body, format="json").status_code == 201
-    forgetting.finish()
+    forgetting.go_on_with_all()
     assert list(Notification.objects.exclude(message="").values_list("message")) == [("Welcome",)]
 
 
@@ -138,9 +138,26 @@ def test_an_insert_that_had_found_the_person_just_before_is_stopped_and_erased_t
 ) -> None:
     forgetting.begin(ann.id)
     late = NotificationFactory(recipient=ann)
-    forgetting.finish()
+    forgetting.go_on_with_all()
     late.refresh_from_db()
     assert (late.status, late.message, late.recipient) == ("cancelled", "", None)
+
+
+def test_an_insert_that_comes_while_the_rest_is_erased_goes_with_the_person(
+    ann: Recipient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[Notification] = []
+    remove = forgetting._remove
+
+    def insert_and_remove(recipient_id: int) -> None:
+        late.append(NotificationFactory(recipient=ann))
+        remove(recipient_id)
+
+    monkeypatch.setattr(forgetting, "_remove", insert_and_remove)
+    assert changes.forget(ann)
+    late[0].refresh_from_db()
+    assert (late[0].status, late[0].message) == ("cancelled", "")
+    assert not Recipient.objects.exists()
 
 
 def test_what_is_not_erased_yet_is_not_resent_either(ann: Recipient) -> None:

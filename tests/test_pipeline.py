@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote
 
 import pytest
-from django.conf import settings as django_settings
-from django.db import connection
 
 from notifications import waking
 from notifications.models import Attempt, Notification
@@ -30,47 +23,6 @@ NO_BROKER = "redis://127.0.0.1:1/0"
 @pytest.fixture(autouse=True)
 def _really_wake(monkeypatch: pytest.MonkeyPatch, woken: list[str]) -> None:
     monkeypatch.setattr("notifications.intake.wake", waking.wake)
-
-
-@pytest.fixture
-def start_worker(
-    wait_until: Callable[..., None],
-) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts a Celery worker of its own process, with the given environment beside this test's database."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(app: str = "notifyproj", **environment: Any) -> subprocess.Popen[bytes]:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "WARNING"],
-            env=os.environ | _surroundings() | {k: str(v) for k, v in environment.items()},
-        )
-        started.append(worker)
-        wait_until(_a_worker_is_alive, seconds=30)
-        return worker
-
-    yield start
-    for worker in started:
-        worker.send_signal(signal.SIGTERM)
-    for worker in started:
-        worker.wait(timeout=30)
-
-
-def _a_worker_is_alive() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM notifications_heartbeat WHERE kind = 'worker'")
-        return bool(cursor.fetchone()[0])
-
-
-def _surroundings() -> dict[str, str]:
-    database = connection.settings_dict
-    host = quote(database["HOST"], safe="")
-    return {
-        "DATABASE_URL": f"postgres://{database['USER']}@{host}/{database['NAME']}",
-        "REDIS_URL": django_settings.REDIS_URL,
-        "REDIS_KEY_PREFIX": django_settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"],
-        "SWEEP_INTERVAL": "1",
-        "DJANGO_SETTINGS_MODULE": "notifyproj.settings",
-    }
 
 
 def use(settings: Any, vendor: Any) -> None:

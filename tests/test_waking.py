@@ -85,3 +85,29 @@ def test_a_wake_up_carries_a_lane_and_nothing_else(lane, redis_client):
     [message] = redis_client.lrange(key, 0, -1)
     redis_client.delete(key)
     assert f'"argsrepr": "(\'{lane}\',)"' in message.decode()
+
+
+def test_hints_that_nobody_reads_do_not_pile_up(monkeypatch, redis_client):
+    from django.conf import settings
+
+    key = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] + "high"
+    redis_client.delete(key)
+    monkeypatch.setattr(waking, "_unread", waking.Unread())
+    monkeypatch.setattr(waking, "MOST_UNREAD", 5)
+    monkeypatch.setattr(waking, "LOOK_PAUSE", 0)
+    for _ in range(20):
+        waking.hint("email.high")
+    assert redis_client.llen(key) == 5
+    redis_client.delete(key)  # a worker has read them
+    waking.hint("email.high")
+    assert redis_client.llen(key) == 1
+    redis_client.delete(key)
+
+
+def test_on_a_busy_machine_hints_come_more_rarely():
+    waker = Waker(lambda lane: time.sleep(0.02))
+    waker.mark("email.high")
+    assert waker._publish_marked() >= 0.2
+    waker = Waker(lambda lane: None)
+    waker.mark("email.high")
+    assert waker._publish_marked() == waking.SHORTEST_PAUSE

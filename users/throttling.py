@@ -130,7 +130,7 @@ class RateLimiter:
         """Whether Redis has answered."""
         if time.monotonic() < self._rest_until:
             return False
-        prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
+        prefix = settings.REDIS_KEY_PREFIX
         wanted = max(1, int(limit / window * HELD))
         try:
             taken, left = self._take(

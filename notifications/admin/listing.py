@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, cast
-from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from notifications.ids import first_of
 from notifications.models import (
     Channel,
     Notification,
@@ -23,6 +23,7 @@ from notifications.models import (
     Priority,
     Status,
 )
+from notifications.newest import newest
 from users.console import BoundedChangeList
 from users.models import Project, Recipient
 
@@ -50,6 +51,10 @@ class NotificationChangeList(BoundedChangeList):
         for spec in scanning:
             found = spec.narrowed(found)
         return found
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Notification]) -> list[Any]:
+        """As the filters have left it: newest first, by the index of what they narrow by."""
+        return list(queryset.query.order_by)
 
     def _newest(self, found: QuerySet[Notification]) -> QuerySet[Notification]:
         beyond = found.values_list("id", flat=True)[LOOKED_THROUGH : LOOKED_THROUGH + 1]
@@ -159,7 +164,7 @@ def _narrowed_by_id(
 ) -> QuerySet[Notification]:
     if id is None:
         return queryset
-    return queryset.filter(**{field: int(id)}) if _is_id(id) else queryset.none()
+    return newest(queryset, **{field: int(id)}) if _is_id(id) else queryset.none()
 
 
 def _is_id(text: str) -> bool:
@@ -201,9 +206,9 @@ class CreatedFilter(admin.ListFilter):
     ) -> QuerySet[Notification]:
         first, last = _day(self._typed("from")), _day(self._typed("to"))
         if first:
-            queryset = queryset.filter(id__gte=first_id_of(first))
+            queryset = queryset.filter(id__gte=first_of(_midnight(first)))
         if last and last < date.max:
-            queryset = queryset.filter(id__lt=first_id_of(last + timedelta(days=1)))
+            queryset = queryset.filter(id__lt=first_of(_midnight(last + timedelta(days=1))))
         return queryset
 
     def _typed(self, end: str) -> str:
@@ -218,7 +223,5 @@ def _day(text: str) -> date | None:
     return day if day.year >= 1970 else date(1970, 1, 1)
 
 
-def first_id_of(day: date) -> UUID:
-    """The least UUIDv7 of a day: its first 48 bits are the milliseconds since 1970."""
-    midnight = datetime.combine(day, time(), UTC)
-    return UUID(int=int(midnight.timestamp() * 1000) << 80)
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

@@ -7,11 +7,13 @@ a plan that PostgreSQL cannot get wrong, however few or many match.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
 
 from notifications.models import Notification
+from notifications.newest import newest
 from users import directory
 from users.console import MOST_COUNTED
 from users.models import Recipient
@@ -36,16 +38,16 @@ def lookups(term: str) -> Iterator[Ids]:
     if not term or "\x00" in term:
         return
     if id := _uuid(term):
-        yield _newest().filter(id=id)
+        yield _ids(id=id)
     for spelling in _addresses(term):
-        yield _newest().filter(address=spelling)
-    yield _newest().filter(reference=term)
+        yield _ids(address=spelling)
+    yield _ids(reference=term)
     for recipient_id in _recipients(term):
-        yield _newest().filter(recipient_id=recipient_id)
+        yield _ids(recipient_id=recipient_id)
 
 
-def _newest() -> Ids:
-    ids: Ids = Notification.objects.order_by("-id").values_list("id", flat=True)
+def _ids(**column: Any) -> Ids:
+    ids: Ids = newest(Notification.objects.all(), **column).values_list("id", flat=True)
     return ids
 
 

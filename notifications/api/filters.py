@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from notifications.api.serializers import CHANNEL_SPELLINGS
-from notifications.models import Channel, NotificationQuerySet, Status
+from notifications.ids import first_of
+from notifications.models import Channel, Notification, Status
+from notifications.newest import newest
 from users.api.fields import ChoiceField, TextField, UserIdField, ZonedDateTimeField
 from users.models import Recipient
 
 #: Read by the pagination.
 _PAGING = {"limit", "cursor"}
+#: Filters that are a column's value.
+_COLUMNS = ("status", "channel", "live", "reference", "category")
+#: How far a web process's clock, which the id has, may be from the database's, which `created_at` has.
+CLOCKS_APART = timedelta(hours=1)
 
 
 class NotificationFilters(serializers.Serializer[Any]):
@@ -33,21 +41,44 @@ class NotificationFilters(serializers.Serializer[Any]):
 
 
 def filtered(
-    notifications: NotificationQuerySet, project_id: int, parameters: QueryDict
-) -> NotificationQuerySet:
-    """Those that match the query parameters. Raises ValidationError, naming the parameter."""
+    parameters: QueryDict, project_id: int, recipient_id: int | None = None
+) -> QuerySet[Notification]:
+    """The project's, or one recipient's, that match the query parameters, newest first.
+
+    Raises ValidationError, naming the parameter.
+    """
     given = _checked(parameters)
-    for field in ("status", "channel", "live", "reference", "category"):
-        if field in given:
-            notifications = notifications.filter(**{field: given[field]})
+    wanted = {"project_id": project_id} | _period(given)
+    wanted |= {name: given[name] for name in _COLUMNS if name in given}
+    if recipient_id is not None:
+        wanted["recipient_id"] = recipient_id
     if "user_id" in given:
-        recipients = Recipient.objects.filter(project_id=project_id, user_id=given["user_id"])
-        notifications = notifications.filter(recipient_id=recipients.values("id")[:1])
-    if "created_after" in given:
-        notifications = notifications.filter(created_at__gt=given["created_after"])
-    if "created_before" in given:
-        notifications = notifications.filter(created_at__lt=given["created_before"])
-    return notifications
+        named = Recipient.objects.filter(project_id=project_id, user_id=given["user_id"]).first()
+        if named is None or wanted.setdefault("recipient_id", named.pk) != named.pk:
+            return Notification.objects.none()
+    index = {name: wanted.pop(name) for name in _index_for(wanted)}
+    return newest(Notification.objects.all(), **index).filter(**wanted)
+
+
+def _index_for(wanted: dict[str, Any]) -> tuple[str, ...]:
+    """The columns of the index that leaves the fewest rows to look at."""
+    if wanted.get("reference"):
+        return ("reference",)
+    if "recipient_id" in wanted:
+        return ("recipient_id",)
+    if wanted.get("status", Status.SENT) not in (Status.SENT, Status.DELIVERED):
+        return ("project_id", "status")
+    return ("project_id",)
+
+
+def _period(given: dict[str, Any]) -> dict[str, Any]:
+    """Exact by the database's clock, and near enough by the id to be a range of the index."""
+    period: dict[str, Any] = {}
+    if after := given.get("created_after"):
+        period |= {"created_at__gt": after, "id__gte": first_of(after - CLOCKS_APART)}
+    if before := given.get("created_before"):
+        period |= {"created_at__lt": before, "id__lt": first_of(before + CLOCKS_APART)}
+    return period
 
 
 def _checked(parameters: QueryDict) -> dict[str, Any]:

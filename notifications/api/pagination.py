@@ -5,22 +5,54 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.signing import BadSignature, Signer
+from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
+from notifications.models import Notification
+
 _signer = Signer(salt="cursor")
+_FIRST_PAGE = Cursor(offset=0, reverse=False, position=None)
 
 
 class NewestFirst(CursorPagination):
-    """`?limit=` (50, at most 250) and `?cursor=`; answers `{next, previous, results}`."""
+    """`?limit=` (50, at most 250) and `?cursor=`; answers `{next, previous, results}`.
 
-    ordering = "-id"
+    Ids are unique and time-ordered, so a cursor is an id and a direction. The order is the queryset's own (newest.py),
+    where DRF's pages would put one of theirs in its place.
+    """
+
     page_size = 50
     max_page_size = 250
     page_size_query_param = "limit"
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
+        size = self.get_page_size(request)
+        self.base_url = request.build_absolute_uri()
+        cursor = self.decode_cursor(request) or _FIRST_PAGE
+        found = list(_beyond(queryset, cursor)[: size + 1])
+        has_more = len(found) > size
+        self.page = found[:size]
+        self.position: Any = cursor.position
+        self.has_next, self.has_previous = has_more, self.position is not None
+        if cursor.reverse:
+            self.page.reverse()
+            self.has_next, self.has_previous = True, has_more
+        return self.page
+
+    def get_next_link(self) -> str | None:
+        return self._link(-1, reverse=False) if self.has_next else None
+
+    def get_previous_link(self) -> str | None:
+        return self._link(0, reverse=True) if self.has_previous else None
+
+    def _link(self, end: int, reverse: bool) -> str:
+        """Beyond the first or the last of the page."""
+        position: Any = str(self.page[end].id) if self.page else self.position
+        return self.encode_cursor(Cursor(0, reverse, position))
 
     def get_page_size(self, request: Request) -> int:
         given = request.query_params.get("limit")
@@ -50,3 +82,10 @@ class NewestFirst(CursorPagination):
         return Response(
             {"next": self.get_next_link(), "previous": self.get_previous_link(), "results": data}
         )
+
+
+def _beyond(queryset: QuerySet[Notification], cursor: Cursor) -> QuerySet[Notification]:
+    """Older than the cursor's id; or newer, and then the oldest first."""
+    if cursor.reverse:
+        return queryset.reverse().filter(id__gt=cursor.position)
+    return queryset.filter(id__lt=cursor.position) if cursor.position else queryset

@@ -53,6 +53,8 @@ _CHANGES = {
     "read": changes.mark_read,
     "unread": changes.mark_unread,
 }
+#: The id of no recipient.
+NOBODY = 0
 _PAGING = [
     OpenApiParameter("limit", int, description="Results on a page: 50, at most 250."),
     OpenApiParameter("cursor", str, description="From `next` or `previous`."),
@@ -171,9 +173,7 @@ class NotificationViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet
         return Response(present(accepted.notification), status.HTTP_201_CREATED, headers=headers)
 
     def list(self, request: Request) -> Response:
-        project = project_of(request)
-        found = filtered(_notifications(request), project, request.query_params)
-        return _page(self, found)
+        return _page(self, filtered(request.query_params, project_of(request)))
 
     def retrieve(self, request: Request, pk: str) -> Response:
         return Response(present_in_detail(_notification(request, pk, with_attempts=True)))
@@ -274,8 +274,8 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
     ),
     destroy=extend_schema(
         summary="Forget a person: addresses and content are erased",
-        description="Some thousand of a person's notifications are erased at once; the content of more than that goes "
-        "within minutes after the answer.",
+        description="Some thousand of a person's notifications are erased before the answer; the content of the "
+        "others within minutes after it.",
         responses={
             204: OpenApiResponse(description="Forgotten: nothing goes out to the person any more."),
             202: OpenApiResponse(
@@ -312,11 +312,8 @@ class UserViewSet(NeedsLength, WithQuotaHeaders, users_views.UserViewSet):
     def notifications(self, request: Request, user_id: str) -> Response:
         """A user never seen has an empty list: whoever asks need not know whether we have met."""
         recipient = self.find(request, user_id)
-        theirs = _notifications(request).filter(recipient=recipient) if recipient else None
         found = filtered(
-            Notification.objects.none() if theirs is None else theirs,
-            project_of(request),
-            request.query_params,
+            request.query_params, project_of(request), recipient.pk if recipient else NOBODY
         )
         paginator = NewestFirst()
         page = paginator.paginate_queryset(found, request, view=self)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from rest_framework.test import APIClient
 
@@ -42,6 +44,33 @@ def ann(alice: Project) -> Recipient:
     AddressFactory(recipient=ann, channel="email", value="ann@example.com")
     AddressFactory(recipient=ann, channel="sms", value="+12125550100")
     return ann
+
+
+# --- The cost ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "whom",
+    [
+        {"user_id": "ann"},
+        {"recipient": "ann@example.com"},
+        {"user_id": "ann", "recipient": "b@c.test"},
+    ],
+    ids=["by user_id", "by address", "by both"],
+)
+def test_a_notification_to_somebody_known_is_one_statement(
+    client_of_alice: APIClient,
+    ann: Recipient,
+    whom: dict[str, str],
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        send(client_of_alice, channel="email", **whom)  # from now on, key and flow are remembered
+    with CaptureQueriesContext(connection) as queries:
+        send(client_of_alice, channel="email", **whom)
+    statements = [query["sql"] for query in queries if "SAVEPOINT" not in query["sql"]]
+    assert len(statements) == 1
+    assert statements[0].lstrip().startswith("INSERT")
 
 
 # --- The answer -----------------------------------------------------------------------------------
