@@ -24,6 +24,8 @@ from notifications.doctor import (
     vendors,
 )
 
+#: Seconds the broker, and Redis, have for an answer.
+BROKER_DEADLINE = 0.5
 #: Seconds for which what seldom changes is remembered.
 REMEMBERED = 10.0
 
@@ -78,7 +80,7 @@ def health() -> dict[str, Any]:
         findings += memory.surroundings()
         findings += doctor.examine_database((processes.examine, backlog.circuits))
         lanes = _lanes()
-    findings += brokers.examine()
+    findings += brokers.examine(BROKER_DEADLINE)
     findings += vendors.configured()
     components = _components(findings)
     return {
