@@ -149,6 +149,18 @@ def test_a_wake_up_that_is_tried_again_waits_in_the_broker_and_goes_to_the_same_
     assert ask("normal").message_count == 0
 
 
+def test_a_worker_declares_the_queues_that_it_does_not_read_too(rabbitmq, publisher, ask):
+    app = publisher()
+    with app.connection_for_read() as connection:
+        for name in broker.QUEUES:
+            connection.default_channel.queue_delete(name)
+        parent = SimpleNamespace(app=app, connection=connection)
+        step = broker.DeclareQueues(parent)
+        assert step.include_if(parent)
+        step.start(parent)
+    assert [ask(name).message_count for name in broker.QUEUES] == [0, 0, 0]
+
+
 def test_with_tls_the_servers_certificate_is_checked(
     rabbitmq, publisher, ask, authority, monkeypatch, tmp_path
 ):

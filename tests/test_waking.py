@@ -111,3 +111,9 @@ def test_on_a_busy_machine_hints_come_more_rarely():
     waker = Waker(lambda lane: None)
     waker.mark("email.high")
     assert waker._publish_marked() == waking.SHORTEST_PAUSE
+
+
+def test_a_retried_wake_up_stays_with_the_workers_of_its_lane():
+    """Celery gives a retry the exchange that it came from, and to its router no queue."""
+    assert waking.route(waking.DRAIN_TASK, ("sms.low",), {}, {}) == {"queue": "low"}
+    assert waking.route("notifications.tasks.housekeeping", (), {}, {}) is None
