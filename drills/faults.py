@@ -58,7 +58,7 @@ def _install() -> None:
     queue.claim = _after(queue.claim, "claimed")
     queue.begin = _after(queue.begin, "begun")
     queue.settle = _before_settle(queue.settle)
-    delivery.render = _poisoned(delivery.render)
+    delivery.render = _poisoned(delivery.render)  # type: ignore[attr-defined]
 
 
 def _after(statement: Callable[..., Any], point: str) -> Callable[..., Any]:

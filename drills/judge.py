@@ -63,12 +63,15 @@ class Change:
     new: str
 
 
-#: Every change that docs/lifecycle.md allows; all others go backwards, or sideways.
+#: Every change that docs/lifecycle.md allows; all others go backwards, or sideways. `pending` may be one that the
+#: policy made due again: an answer that comes late, before it is claimed, still counts.
 FORWARD = frozenset(
     {
         *(("pending", new) for new in ("sending", "cancelled", "expired", "failed")),
+        *(("pending", new) for new in ("sent", "delivered", "unknown")),
         *(("sending", new) for new in ("sent", "delivered", "pending", "failed", "unknown")),
-        *(("unknown", new) for new in ("sent", "delivered", "pending", "failed", "cancelled")),
+        *(("unknown", new) for new in ("sent", "delivered", "pending", "failed")),
+        ("sending", "expired"),
         ("sent", "delivered"),
     }
 )

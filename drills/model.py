@@ -20,9 +20,10 @@ from unittest.mock import patch
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Case, When
 from django.test import override_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from drills import promises
 from drills.promises import Name, Step, World, take_snapshot
@@ -81,17 +82,18 @@ SET leased_until = leased_until - passed.by, due_at = due_at - passed.by, review
 FROM (SELECT make_interval(secs => %s) AS by) AS passed
 """
 
+#: What a worker may do with the rows that it holds.
+USES = ("begin", "begin_with_a_lost_answer", "begin_in_vain", "give_back", "fail_unsent")
 numbers = st.integers(0, 5)
 
 
 @dataclass
 class Call:
-    """A message on its way to the provider. It may arrive long after its worker has died."""
+    """A message on its way to the provider. Its answer may come long after its lease."""
 
     row: Claimed
     worker: Worker
     repeatable: bool
-    accepted: bool = False
 
 
 @dataclass
@@ -99,7 +101,8 @@ class Worker:
     """A worker's memory. It dies by losing all of it, and freezes by being asked for nothing."""
 
     number: int
-    holds: list[Claimed] = field(default_factory=list)
+    #: What each lane's drain has claimed and not begun.
+    holds: dict[str, list[Claimed]] = field(default_factory=dict)
     answers: list[Settlement] = field(default_factory=list)
     stored: list[Settlement] = field(default_factory=list)
 
@@ -128,12 +131,25 @@ class Engine(RuleBasedStateMachine):
         self.workers = [Worker(number) for number in range(WORKERS)]
         self.in_flight: list[Call] = []
         self.ids: list[UUID] = []
-        self.overlap_next = False
+        self.lanes: set[str] = set()
+        self.overlapping = False
         self.open_act: Act | None = None
         erase_everything()
         intake.forget_flows()
         self.project = Project.objects.get_or_create(name="Model")[0]
         self.before = take_snapshot()
+
+    @initialize(
+        lanes=st.lists(st.sampled_from(sorted(LANES)), min_size=1, max_size=3),
+        overlapping=st.booleans(),
+    )
+    def begin_with(self, lanes: list[str], overlapping: bool) -> None:
+        """A few that wait; and whether statements overlap: the first one's transaction stays open while the second
+        runs, and so on in pairs.
+        """
+        for lane in lanes:
+            self.submit(lane, "ann", "")
+        self.overlapping = overlapping
 
     # -- callers ------------------------------------------------------------------------------------
 
@@ -143,6 +159,7 @@ class Engine(RuleBasedStateMachine):
         key=st.sampled_from(("", "", "a", "b")),
     )
     def submit(self, lane: str, person: str, key: str) -> None:
+        self.lanes.add(lane)
         channel, priority = lane.split(".")
         submission = Submission(
             project_id=self.project.id,
@@ -160,36 +177,23 @@ class Engine(RuleBasedStateMachine):
             if answer not in self.ids:
                 self.ids.append(answer)
 
-    @precondition(lambda self: self.ids)
-    @rule(number=numbers)
-    def cancel(self, number: int) -> None:
-        chosen = pick(self.ids, number)
+    # -- callers and operators who change their mind --------------------------------------------------
 
+    @rule(number=numbers, change=st.sampled_from(("cancel", "resend", "retry", "forget", "pause")))
+    def meddle(self, number: int, change: str) -> None:
+        getattr(self, change)(pick(self.ids, number))
+
+    def cancel(self, chosen: UUID) -> None:
         def learn(answer: Refused | None) -> None:
             if answer is None:
                 self.world.cancelled.add(chosen)
 
         self.do(Act("cancel", lambda: changes.cancel(chosen), learn))
 
-    @rule(person=st.sampled_from(PEOPLE))
-    def forget(self, person: str) -> None:
-        address = {"addresses__value": f"{person}@example.com"}
-        for recipient in Recipient.objects.filter(**address):
-            self.do(Act("forget", lambda r=recipient: changes.forget(r), learn_nothing))  # type: ignore[misc]
-
-    # -- operators ----------------------------------------------------------------------------------
-
-    @precondition(lambda self: self.ids)
-    @rule(number=numbers)
-    def retry_now(self, number: int) -> None:
-        chosen = pick(self.ids, number)
+    def retry(self, chosen: UUID) -> None:
         self.do(Act("retry_now", lambda: changes.retry_now(chosen), learn_nothing))
 
-    @precondition(lambda self: self.ids)
-    @rule(number=numbers)
-    def resend(self, number: int) -> None:
-        chosen = pick(self.ids, number)
-
+    def resend(self, chosen: UUID) -> None:
         def run() -> UUID:
             return changes.resend(Notification.objects.get(id=chosen)).notification.id
 
@@ -200,67 +204,82 @@ class Engine(RuleBasedStateMachine):
 
         self.do(Act("resend", run, learn))
 
-    @rule(lane=st.sampled_from(sorted(LANES)), paused=st.booleans())
-    def pause(self, lane: str, paused: bool) -> None:
+    def forget(self, chosen: UUID) -> None:
+        recipient = Recipient.objects.filter(notifications=chosen).first()
+        if recipient:
+            self.do(Act("forget", lambda: changes.forget(recipient), learn_nothing))
+
+    def pause(self, chosen: UUID) -> None:
+        """Or resume."""
         self.finish_open_act()
-        Flow.objects.filter(lane=lane).update(paused=paused)
+        Flow.objects.filter(id=Notification.objects.get(id=chosen).flow_id).update(
+            paused=Case(When(paused=True, then=False), default=True)
+        )
         self.before = take_snapshot()
 
     # -- workers ------------------------------------------------------------------------------------
 
-    @rule(number=numbers, lane=st.sampled_from(sorted(LANES)), limit=st.sampled_from((1, 10)))
-    def claim(self, number: int, lane: str, limit: int) -> None:
-        worker = pick(self.workers, number)
-        statement = lambda: queue.claim(lane, limit, CLAIM_LEASE)  # noqa: E731
-        self.do(Act("claim", statement, worker.holds.extend, worker))
+    @rule(number=numbers, which=numbers, limit=st.sampled_from((10, 1)), begins=st.booleans())
+    def drain(self, number: int, which: int, limit: int, begins: bool) -> None:
+        """A worker takes what is due, and begins it, unless it stops before. It claims only when it holds nothing."""
+        worker, lane = pick(self.workers, number), pick(sorted(self.lanes), which)
+        if lane not in worker.holds:
+            self.claim(worker, lane, limit)
+        if begins and lane in worker.holds:
+            self.begin(worker, lane, worker.holds.pop(lane))
 
-    @rule(number=numbers, lane=st.sampled_from(sorted(LANES)))
-    def claim_suspect(self, number: int, lane: str) -> None:
-        worker = pick(self.workers, number)
-        statement = lambda: queue.claim_suspect(lane, CLAIM_LEASE)  # noqa: E731
-        self.do(Act("claim", statement, worker.holds.extend, worker))
+    def claim(self, worker: Worker, lane: str, limit: int) -> None:
+        """First a row that a worker died with, alone, else what is due."""
+
+        def run() -> list[Claimed]:
+            return queue.claim_suspect(lane, CLAIM_LEASE) or queue.claim(lane, limit, CLAIM_LEASE)
+
+        def learn(rows: list[Claimed]) -> None:
+            if rows:
+                worker.holds[lane] = rows
+
+        self.do(Act("claim", run, learn, worker))
 
     @precondition(lambda self: self.holders())
-    @rule(number=numbers)
-    def begin(self, number: int) -> None:
+    @rule(number=numbers, how=st.sampled_from(("begin", *USES)))
+    def use_claim(self, number: int, how: str) -> None:
         worker = pick(self.holders(), number)
-        rows, provider = take_a_lane(worker)
+        lane = min(worker.holds)
+        getattr(self, how)(worker, lane, worker.holds.pop(lane))
 
+    def begin(self, worker: Worker, lane: str, rows: list[Claimed]) -> None:
         def learn(begun: set[UUID]) -> None:
             for row in rows:
                 if row.id in begun:
                     self.world.handed_over.append((row.id, row.fence))
-                    self.in_flight.append(Call(row, worker, provider in promises.REPEATABLE))
+                    self.in_flight.append(Call(row, worker, LANES[lane] in promises.REPEATABLE))
 
-        statement = lambda: queue.begin(rows, provider, SEND_LEASE)  # noqa: E731
-        self.do(Act("begin", statement, learn, worker, names_of(rows)))
+        self.do(self.beginning(worker, lane, rows, learn))
 
-    @precondition(lambda self: self.holders())
-    @rule(number=numbers, stored=st.booleans())
-    def begin_without_an_answer(self, number: int, stored: bool) -> None:
-        """The connection broke: before the statement, or after its commit. The worker cannot tell."""
-        worker = pick(self.holders(), number)
-        rows, provider = take_a_lane(worker)
+    def begin_with_a_lost_answer(self, worker: Worker, lane: str, rows: list[Claimed]) -> None:
+        """The connection broke after the commit. The worker cannot tell, so that it sends nothing."""
         worker.answers += [Settlement(row.id, row.fence, NOT_SENT, 0.0) for row in rows]
-        statement = lambda: queue.begin(rows, provider, SEND_LEASE)  # noqa: E731
-        if stored:
-            self.do(Act("begin", statement, learn_nothing, worker, names_of(rows)))
+        self.do(self.beginning(worker, lane, rows, learn_nothing))
 
-    @precondition(lambda self: self.holders())
-    @rule(number=numbers)
-    def give_back(self, number: int) -> None:
-        worker = pick(self.holders(), number)
-        rows, worker.holds = worker.holds, []
+    def begin_in_vain(self, worker: Worker, lane: str, rows: list[Claimed]) -> None:
+        """The connection broke before the statement, which for the worker looks the same."""
+        worker.answers += [Settlement(row.id, row.fence, NOT_SENT, 0.0) for row in rows]
+
+    def beginning(
+        self, worker: Worker, lane: str, rows: list[Claimed], learn: Callable[[Any], None]
+    ) -> Act:
+        statement = lambda: queue.begin(rows, LANES[lane], SEND_LEASE)  # noqa: E731
+        return Act("begin", statement, learn, worker, names_of(rows))
+
+    def give_back(self, worker: Worker, lane: str, rows: list[Claimed]) -> None:
         statement = lambda: queue.give_back(rows)  # noqa: E731
         self.do(Act("give_back", statement, learn_nothing, worker, names_of(rows)))
 
-    @precondition(lambda self: self.holders())
-    @rule(number=numbers)
-    def fail_unsent(self, number: int) -> None:
-        worker = pick(self.holders(), number)
-        row = worker.holds.pop()
-        statement = lambda: queue.fail_unsent(row, "rendering_failed", "no")  # noqa: E731
-        self.do(Act("fail_unsent", statement, learn_nothing, worker, names_of([row])))
+    def fail_unsent(self, worker: Worker, lane: str, rows: list[Claimed]) -> None:
+        if rows[1:]:
+            worker.holds[lane] = rows[1:]
+        statement = lambda: queue.fail_unsent(rows[0], "rendering_failed", "no")  # noqa: E731
+        self.do(Act("fail_unsent", statement, learn_nothing, worker, names_of(rows[:1])))
 
     @precondition(lambda self: self.answered())
     @rule(number=numbers, answer_lost=st.booleans())
@@ -291,11 +310,17 @@ class Engine(RuleBasedStateMachine):
         statement = lambda: queue.settle(settlements, REVIEW_AFTER)  # noqa: E731
         return Act("settle", statement, learn, worker, names)
 
-    @rule(number=numbers)
-    def die(self, number: int) -> None:
-        """Kill -9: what was claimed, was under way, or was answered and not stored is forgotten."""
-        number %= WORKERS
-        self.workers[number] = Worker(number)
+    @rule(number=numbers, accepted=st.booleans())
+    def die(self, number: int, accepted: bool) -> None:
+        """Kill -9: what was claimed, under way, or answered and not stored is forgotten. The provider may have
+        taken what was under way.
+        """
+        worker = pick(self.workers, number)
+        self.workers[worker.number] = Worker(worker.number)
+        for call in [call for call in self.in_flight if call.worker is worker]:
+            self.in_flight.remove(call)
+            if accepted:
+                self.world.accepted[call.row.id] += 1
 
     def holders(self) -> list[Worker]:
         return [worker for worker in self.workers if worker.holds]
@@ -306,34 +331,19 @@ class Engine(RuleBasedStateMachine):
     # -- the provider -------------------------------------------------------------------------------
 
     @precondition(lambda self: self.in_flight)
-    @rule(number=numbers)
-    def accept(self, number: int) -> None:
-        """The message arrives. Its worker may be dead, and has no answer yet if it is not."""
-        self.take(pick(self.in_flight, number))
-
-    def take(self, call: Call) -> None:
-        if not call.accepted:
-            call.accepted = True
-            self.world.accepted[call.row.id] += 1
-
-    @precondition(lambda self: self.in_flight)
-    @rule(number=numbers, answer=st.sampled_from(("sent", "sent", *ANSWERS)))
+    @rule(number=numbers, answer=st.sampled_from((*ANSWERS, "ambiguous_accepted")))
     def answer(self, number: int, answer: str) -> None:
-        """The worker hears something, if it lives. What was accepted can only look accepted, or ambiguous."""
-        call = pick(self.in_flight, number)
-        self.in_flight.remove(call)
-        if call.accepted and answer != "ambiguous":
-            answer = "sent"
-        if answer == "sent":
-            self.take(call)
-        row = call.row
+        """The worker hears something, perhaps long after its lease."""
+        call = self.in_flight.pop(number % len(self.in_flight))
+        if answer in {"sent", "ambiguous_accepted"}:
+            self.world.accepted[call.row.id] += 1
         verdict = judge(
-            sent_as(ANSWERS[answer], call),
-            attempt=row.attempt_count + 1,
+            sent_as(ANSWERS[answer.removesuffix("_accepted")], call),
+            attempt=call.row.attempt_count + 1,
             max_attempts=MAX_ATTEMPTS,
             chance=0.5,
         )
-        call.worker.answers.append(Settlement(row.id, row.fence, verdict, 0.1))
+        call.worker.answers.append(Settlement(call.row.id, call.row.fence, verdict, 0.1))
 
     # -- the sweep, time, and two at once -------------------------------------------------------------
 
@@ -341,25 +351,21 @@ class Engine(RuleBasedStateMachine):
     def sweep(self) -> None:
         self.do(Act("sweep", sweep, learn_nothing))
 
-    @rule(seconds=st.sampled_from((*PERIODS[:2], *PERIODS)))
-    def time_passes(self, seconds: int) -> None:
+    @rule(seconds=st.sampled_from((*PERIODS[:2], *PERIODS)), swept=st.booleans())
+    def time_passes(self, seconds: int, swept: bool) -> None:
         self.finish_open_act()
         with connection.cursor() as cursor:
             cursor.execute(MOVE_TIME, (seconds,))
         self.before = take_snapshot()
-
-    @rule()
-    def overlap(self) -> None:
-        """The next statement's transaction stays open while the one after it runs."""
-        self.overlap_next = True
+        if swept:
+            self.sweep()
 
     def do(self, act: Act) -> None:
         """Run the statement and check all promises, or keep it for the next one to overlap with."""
-        if self.overlap_next and not self.open_act:
-            self.overlap_next, self.open_act = False, act
+        if self.overlapping and not self.open_act:
+            self.open_act = act
             return
         first, self.open_act = self.open_act, None
-        self.overlap_next = False
         if first and first.worker and first.worker is act.worker:
             # A drain has one thread: what it does, it does one after the other.
             self.run(first)
@@ -398,31 +404,28 @@ class Engine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """All workers die; healthy ones and time must bring everything to rest."""
         self.finish_open_act()
-        self.overlap_next = False
+        self.overlapping = False
         self.workers = [Worker(number) for number in range(WORKERS)]
         Flow.objects.update(paused=False)
         self.before = take_snapshot()
         for _ in range(HEALING_ROUNDS):
             if promises.is_at_rest(self.before):
                 break
-            self.time_passes(660)
-            self.sweep()
+            self.time_passes(660, swept=True)
             self.deliver_all()
         promises.check_rest(self.before)
 
     def deliver_all(self) -> None:
-        for lane in LANES:
-            while self.deliver_some(lane):
+        for which in range(len(self.lanes)):
+            while self.deliver_some(which):
                 pass
 
-    def deliver_some(self, lane: str) -> bool:
+    def deliver_some(self, which: int) -> bool:
         """As a drain does it, with a provider that takes everything. False when nothing is due."""
         worker = self.workers[0]
-        self.claim_suspect(0, lane)
-        self.claim(0, lane, 10)
-        if not worker.holds:
+        self.drain(0, which, limit=10, begins=True)
+        if not any(call.worker is worker for call in self.in_flight):
             return False
-        self.begin(0)
         for call in [call for call in self.in_flight if call.worker is worker]:
             self.answer(self.in_flight.index(call), "sent")
         if worker.answers:
@@ -473,7 +476,7 @@ class OpenTransaction:
 
     @classmethod
     def close(cls) -> None:
-        cls.thread.submit(connection.close).result(10)
+        cls.thread.submit(lambda: connection.close()).result(10)
 
 
 def told(run: Callable[[], Any]) -> Any:
@@ -494,14 +497,6 @@ def pick(choices: Sequence[T], number: int) -> T:
 
 def names_of(rows: Sequence[Claimed | Settlement]) -> frozenset[Name]:
     return frozenset((row.id, row.fence) for row in rows)
-
-
-def take_a_lane(worker: Worker) -> tuple[list[Claimed], str]:
-    """The rows that the worker holds of one provider, which go out together, and that provider."""
-    channel = worker.holds[0].channel
-    rows = [row for row in worker.holds if row.channel == channel]
-    worker.holds = [row for row in worker.holds if row.channel != channel]
-    return rows, "inbox" if channel == "in_app" else "smtp"
 
 
 def sent_as(answer: Sent | ProviderError, call: Call) -> Sent | ProviderError:

@@ -45,7 +45,7 @@ class Run:
     """What a drill is given."""
 
     def __init__(self, drill: Drill, servers: Servers, *, quick: bool) -> None:
-        self._servers, self.quick = servers, quick
+        self.servers, self.quick = servers, quick
         self.result = Result(drill.name, quick=quick)
         self._name = drill.name
 
@@ -56,7 +56,7 @@ class Run:
     def stack(self, *, email: str = "smtp", part: str = "", **settings: Any) -> Stack:
         """The stack of this drill, `email` being "smtp" or "mailgun". `part` names one of several."""
         name = f"{self._name}-{part}" if part else self._name
-        return Stack(self._servers, name, email=email, **settings)
+        return Stack(self.servers, name, email=email, **settings)
 
     def note(self, sentence: str) -> None:
         """Say what is being done."""
@@ -103,6 +103,7 @@ def play(drill: Drill, servers: Servers, *, quick: bool) -> Result:
     except Exception as error:
         traceback.print_exc()
         result.failed.append(f"{type(error).__name__}: {error}")
+    servers.bring_back()
     if result.failed:
         result.outcome, result.reason = FAIL, "; ".join(result.failed)
     result.seconds = round(time.monotonic() - began, 1)

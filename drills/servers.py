@@ -37,6 +37,10 @@ class Server:
         wait_until(self._program.answers, PATIENCE, f"{self._program.title} does not answer")
         return time.monotonic() - began
 
+    @property
+    def answers(self) -> bool:
+        return self._program.answers()
+
     def stop(self) -> None:
         """The orderly way."""
         self.thaw()
@@ -112,6 +116,12 @@ class Valkey(Server):
 
     def client(self) -> redis.Redis:
         return redis.Redis.from_url(self.url)
+
+    def accept_writes(self) -> None:
+        """However it was made to refuse them."""
+        with self.client() as client:
+            client.config_set("maxmemory", "0")
+            client.replicaof("NO", "ONE")
 
 
 def _place(var: Path) -> embedded._Place:

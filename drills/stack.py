@@ -68,6 +68,14 @@ class Servers:
         self.postgres.stop()
         self.valkey.stop()
 
+    def bring_back(self) -> None:
+        """Whatever a drill has left of them: both run, and answer."""
+        for server in (self.postgres, self.valkey):
+            server.thaw()
+            if not server.answers:
+                server.start()
+        self.valkey.accept_writes()
+
     def environment(self, database: str = TEMPLATE) -> dict[str, str]:
         """For every process of the service. Whatever the surroundings configure for vendors is switched off."""
         quiet = dict.fromkeys(

@@ -181,11 +181,14 @@ class Vendors:
     async def smtp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 vendor.test ESMTP\r\n")
         to = ""
+        envelope = True
         while line := await reader.readline():
             verb = line[:4].upper()
+            if verb == b"MAIL":
+                to, envelope = "", True
             if verb == b"RCPT":
                 to = _address(line)
-            elif verb == b"DATA":
+            elif verb == b"DATA" and envelope:
                 writer.write(b"354 Go on\r\n")
                 content = await reader.readuntil(b"\r\n.\r\n")
                 await self._smtp_message(reader, writer, to, content)
@@ -193,12 +196,15 @@ class Vendors:
             elif verb == b"QUIT":
                 writer.write(b"221 Bye\r\n")
                 return
-            await self._smtp_command(reader, writer, verb, to)
+            elif verb == b"DATA":  # pipelined behind a refusal
+                writer.write(b"503 5.5.1 no valid envelope\r\n")
+                continue
+            envelope = await self._smtp_command(reader, writer, verb, to) and envelope
 
     async def _smtp_command(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, verb: bytes, to: str
-    ) -> None:
-        """Anything but the message itself."""
+    ) -> bool:
+        """Anything but the message itself. Returns whether it was not refused."""
         behaviour = self.behaviours["smtp"] if verb in (b"MAIL", b"AUTH") else ACCEPT
         if verb == b"RCPT":
             behaviour = self.behaviour_for("smtp", to)
@@ -206,8 +212,10 @@ class Vendors:
             if behaviour.delay:
                 await asyncio.sleep(behaviour.delay)
             self.ledger.call("smtp", ref_of(to, ""), "", time.time(), _outcome(behaviour))
-            return await _misbehave(reader, writer, behaviour, _smtp_refusal(behaviour, verb))
+            await _misbehave(reader, writer, behaviour, _smtp_refusal(behaviour, verb))
+            return False
         writer.write(_SMTP_ANSWERS.get(verb, b"250 OK\r\n"))
+        return True
 
     async def _smtp_message(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: str, content: bytes
@@ -312,7 +320,7 @@ def _header(head: bytes, name: bytes) -> str:
 
 
 _SMTP_ANSWERS = {
-    b"EHLO": b"250-vendor.test\r\n250-AUTH PLAIN\r\n250 8BITMIME\r\n",
+    b"EHLO": b"250-vendor.test\r\n250-AUTH PLAIN\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
     b"AUTH": b"235 2.7.0 Welcome\r\n",
 }
 _LOG_IN_CODES = (530, 535)

@@ -86,4 +86,4 @@ def declare_queues_in_worker(app: Celery) -> None:
     from celery.worker.consumer.delayed_delivery import DelayedDelivery
 
     app.steps["consumer"].add(DeclareQueues)
-    DelayedDelivery.requires += (DeclareQueues,)
+    DelayedDelivery.requires = (*(DelayedDelivery.requires or ()), DeclareQueues)

@@ -216,6 +216,8 @@ CELERY_TASK_QUEUES = broker.queues(CELERY_BROKER_URL)
 CELERY_TASK_ROUTES = ["notifications.waking.route"]
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A Redis that answers, but refuses (full, read-only after a failover), is no reason for a worker to end.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_BROKER_CONNECTION_TIMEOUT = 4
 CELERY_TASK_PUBLISH_RETRY_POLICY = {
     "max_retries": 1,

@@ -54,4 +54,4 @@ def test_the_model_notices_a_broken_engine(name, monkeypatch):
     assert part in broken
     monkeypatch.setattr(module, statement, broken.replace(part, instead))
     with pytest.raises(BrokenPromiseError):
-        play(examples=100, steps=50, phases=[Phase.generate])
+        play(examples=150, steps=50, phases=[Phase.generate])

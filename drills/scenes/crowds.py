@@ -6,7 +6,6 @@ from drills.catalogue import drill
 from drills.run import Run
 
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-DRAIN = "from notifications import delivery; print(delivery.drain('email.normal'))"
 
 
 @drill(
@@ -16,17 +15,17 @@ DRAIN = "from notifications import delivery; print(delivery.drain('email.normal'
     holds="doubled 0, deadlocks 0, unknown 0",
 )
 def crowd(run: Run) -> None:
-    sends = run.scale(20_000, 1_500)
-    patient = {"SEND_DEADLINE": 20, "SEND_LEASE_MARGIN": 20, "CLAIM_LEASE": 60}
-    with run.stack(email="mailgun", SWEEP_INTERVAL=0.1, **patient) as stack:
+    sends = run.scale(20_000, 600)
+    with run.stack(
+        email="mailgun", SWEEP_INTERVAL=0.1, SEND_DEADLINE=20, SEND_LEASE_MARGIN=20, CLAIM_LEASE=60
+    ) as stack:
         stack.web()
         clients = stack.post(count=sends, connections=6)
         workers = [stack.worker(f"worker-{number}") for number in range(3)]
         stack.beat("beat-1")
         stack.beat("beat-2")
         drains = [
-            stack.start(f"drain-{number}", "python", "manage.py", "shell", "-c", DRAIN)
-            for number in range(2)
+            stack.start(f"drain-{number}", "python", "manage.py", "drain") for number in range(2)
         ]
         stack.await_accepted(sends, 400)
         clients.wait(60)

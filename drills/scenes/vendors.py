@@ -5,6 +5,7 @@ from __future__ import annotations
 from drills.catalogue import drill
 from drills.run import Run
 from drills.servers import wait_until
+from drills.stack import Stack
 from drills.vendor import Behaviour
 
 HANG, RESET, ERROR = (
@@ -25,6 +26,10 @@ def vendor_takes_and_is_silent(run: Run) -> None:
     _deliver_in_doubt(run, "smtp", hang=HANG, reset=RESET)
 
 
+def _await_unknown(stack: Stack, number: int) -> None:
+    wait_until(lambda: stack.count("status = 'unknown'") == number, 120, "not all are unknown")
+
+
 def _deliver_in_doubt(run: Run, email: str, **behaviours: Behaviour) -> None:
     sends = run.scale(200, 16)
     with run.stack(part=email, email=email, SEND_DEADLINE=2) as stack:
@@ -33,11 +38,7 @@ def _deliver_in_doubt(run: Run, email: str, **behaviours: Behaviour) -> None:
         for number, (name, behaviour) in enumerate(behaviours.items(), start=1):
             stack.vendors.tell(**{email: behaviour})
             stack.post_and_wait(sends, priority="low", prefix=f"{name}-")
-            wait_until(
-                lambda posted=number * sends: stack.count("status = 'unknown'") == posted,
-                120,
-                f"{email} {name}: not all are unknown",
-            )
+            _await_unknown(stack, number * sends)
             run.figure(f"{email} {name}: unknown", sends)
         stack.vendors.tell(**{email: Behaviour()})
         stack.wait_until_quiet()

@@ -31,7 +31,7 @@ STARTED_AND_SWEPT = 25
     limit=1200,
 )
 def kill_workers_hold(run: Run) -> None:
-    sends, kills = run.scale(20_000, 1_000), run.scale(100, 6)
+    sends, kills = run.scale(20_000, 600), run.scale(100, 3)
     verdict, in_flight = _kill(run, sends, kills, lambda workers: [random.choice(workers)], "low")
     run.expect("every unknown one was in flight at a kill", verdict.unknown <= in_flight)
     run.expect("nothing was sent again by the policy", verdict.resent == 0)
@@ -45,7 +45,7 @@ def kill_workers_hold(run: Run) -> None:
     limit=900,
 )
 def kill_all_workers_hold(run: Run) -> None:
-    sends, kills = run.scale(10_000, 600), run.scale(50, 3)
+    sends, kills = run.scale(10_000, 400), run.scale(50, 2)
     verdict, in_flight = _kill(run, sends, kills, list, "low")
     run.expect("every unknown one was in flight at a kill", verdict.unknown <= in_flight)
     run.expect("nothing was sent again by the policy", verdict.resent == 0)
@@ -59,7 +59,7 @@ def kill_all_workers_hold(run: Run) -> None:
     limit=900,
 )
 def kill_workers_resend(run: Run) -> None:
-    sends, kills = run.scale(10_000, 1_000), run.scale(50, 6)
+    sends, kills = run.scale(10_000, 600), run.scale(50, 3)
     verdict, in_flight = _kill(
         run, sends, kills, lambda workers: [random.choice(workers)], "normal"
     )
@@ -136,9 +136,10 @@ def _sending(stack: Stack) -> set[str]:
     holds="doubled 0, no status goes backwards; late answers count or are fenced off",
 )
 def freeze_workers(run: Run) -> None:
-    freezes = run.scale(20, 3)
-    leases = {"SEND_DEADLINE": 2, "SEND_LEASE_MARGIN": 1, "CLAIM_LEASE": 3}
-    with run.stack(**leases) as stack:
+    freezes = run.scale(20, 2)
+    leases = 2, 1, 3
+    deadline, margin, claim = leases
+    with run.stack(SEND_DEADLINE=deadline, SEND_LEASE_MARGIN=margin, CLAIM_LEASE=claim) as stack:
         stack.web()
         workers = [stack.worker("worker-1"), stack.worker("worker-2")]
         stack.await_workers(*workers)
@@ -148,7 +149,7 @@ def freeze_workers(run: Run) -> None:
             worker = workers[number % 2]
             time.sleep(1 + random.random())
             worker.freeze()
-            time.sleep(sum(leases.values()))
+            time.sleep(sum(leases))
             worker.thaw()
         clients.stop()
         run.figure("seconds until quiet", stack.wait_until_quiet())
@@ -169,7 +170,7 @@ def freeze_workers(run: Run) -> None:
     holds="unknown 0, lost 0, doubled 0; each stops within 65 s",
 )
 def deploy_workers(run: Run) -> None:
-    deployments = run.scale(10, 3)
+    deployments = run.scale(10, 2)
     stops = []
     with run.stack() as stack:
         stack.web()
