@@ -21,6 +21,7 @@ from kombu.transport.native_delayed_delivery import (
 )
 
 from notifications import sweeping, waking
+from notifications.doctor import brokers
 from notifications.models import Attempt, Notification
 from notifyproj import broker
 from tests.providers.vendors import FakeSmtp
@@ -248,3 +249,41 @@ def test_a_frozen_rabbitmq_holds_up_no_request(
     finally:
         rabbitmq.go_on()
     waking.publish("email.high")
+
+
+# --- The doctor -----------------------------------------------------------------------------------
+
+
+def found_by_the_doctor() -> dict[str, str]:
+    return {found.component: found.code for found in brokers.examine()}
+
+
+def test_the_doctor_asks_rabbitmq_itself(rabbitmq, publisher):
+    publisher()
+    assert found_by_the_doctor() == {"broker": "ok", "counters": "ok"}
+    publisher(rabbitmq.url.replace(":not-a-secret@", ":wrong@"))
+    assert found_by_the_doctor() == {"broker": "broker_unreachable", "counters": "ok"}
+
+
+def test_the_doctor_checks_the_servers_certificate_as_the_service_does(
+    rabbitmq, publisher, authority, monkeypatch, tmp_path
+):
+    publisher(rabbitmq.tls_url)
+    assert found_by_the_doctor() == {"broker": "broker_unreachable", "counters": "ok"}
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    assert found_by_the_doctor() == {"broker": "ok", "counters": "ok"}
+
+
+def test_the_doctor_waits_for_no_frozen_rabbitmq(rabbitmq, publisher, wait_until):
+    publisher()
+    found = []
+    rabbitmq.freeze()
+    try:
+        doctor = threading.Thread(target=lambda: found.append(found_by_the_doctor()), daemon=True)
+        doctor.start()
+        wait_until(lambda: found, seconds=30)
+    finally:
+        rabbitmq.go_on()
+    doctor.join()
+    assert found == [{"broker": "broker_unreachable", "counters": "ok"}]

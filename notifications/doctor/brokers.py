@@ -97,7 +97,10 @@ def _ask_broker() -> None:
     if "://" not in url:
         raise ValueError("no URL")  # Kombu would take it for a host.
     with Connection(
-        url, connect_timeout=DEADLINE, transport_options=options if of_redis else {}
+        url,
+        ssl=settings.CELERY_BROKER_USE_SSL,
+        connect_timeout=DEADLINE,
+        transport_options=options if of_redis else {},
     ) as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
 
