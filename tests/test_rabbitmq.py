@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,6 +152,18 @@ def test_a_wake_up_that_is_tried_again_waits_in_the_broker_and_goes_to_the_same_
     assert ask("normal").message_count == 0
 
 
+def test_a_worker_declares_the_queues_that_it_does_not_read_too(rabbitmq, publisher, ask):
+    app = publisher()
+    with app.connection_for_read() as connection:
+        for name in broker.QUEUES:
+            connection.default_channel.queue_delete(name)
+        parent = SimpleNamespace(app=app, connection=connection)
+        step = broker.DeclareQueues(parent)
+        assert step.include_if(parent)
+        step.start(parent)
+    assert [ask(name).message_count for name in broker.QUEUES] == [0, 0, 0]
+
+
 def test_with_tls_the_servers_certificate_is_checked(
     rabbitmq, publisher, ask, authority, monkeypatch, tmp_path
 ):
@@ -258,3 +271,21 @@ def test_the_doctor_says_whether_it_answers_and_lets_us_in(
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     assert broker_finding(rabbitmq.tls_url).code == "ok"
+
+
+def found_by_the_doctor() -> dict[str, str]:
+    return {found.component: found.code for found in brokers.examine()}
+
+
+def test_the_doctor_waits_for_no_frozen_rabbitmq(rabbitmq, publisher, wait_until):
+    publisher()
+    found = []
+    rabbitmq.freeze()
+    try:
+        doctor = threading.Thread(target=lambda: found.append(found_by_the_doctor()), daemon=True)
+        doctor.start()
+        wait_until(lambda: found, seconds=30)
+    finally:
+        rabbitmq.go_on()
+    doctor.join()
+    assert found == [{"broker": "broker_unreachable", "counters": "ok"}]

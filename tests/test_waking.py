@@ -107,3 +107,9 @@ def test_hints_that_nobody_reads_do_not_pile_up(monkeypatch, redis_client):
 @pytest.mark.parametrize(("took", "pause"), [(0.0001, 0.01), (0.005, 0.05), (3, 0.25)])
 def test_the_longer_publishing_takes_the_more_rarely_hints_come(took, pause):
     assert waking.pause_after(took) == pytest.approx(pause)
+
+
+def test_a_retried_wake_up_stays_with_the_workers_of_its_lane():
+    """Celery gives a retry the exchange that it came from, and to its router no queue."""
+    assert waking.route(waking.DRAIN_TASK, ("sms.low",), {}, {}) == {"queue": "low"}
+    assert waking.route("notifications.tasks.housekeeping", (), {}, {}) is None
