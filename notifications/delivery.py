@@ -42,8 +42,9 @@ log = structlog.get_logger(__name__)
 
 #: Most rows one claim takes.
 LARGEST_CLAIM = 500
-#: Seconds for which answers are gathered, so that several share one commit.
-GATHER = 0.008
+#: Seconds for which answers are gathered, so that several share one commit. Short: while one group is stored, the next
+#: gathers by itself.
+GATHER = 0.002
 #: Seconds between two tries to store answers while the database is away.
 DATABASE_AWAY_WAIT = 1.0
 
@@ -123,15 +124,22 @@ class Drain:
     def run(self) -> int:
         """Until nothing is due and nothing in flight. Raises what kept it from claiming, at the end."""
         while True:
+            # A slot that is free is filled first; what can wait is done while the calls are under way.
             self._refill()
-            if not self.in_flight and not self.unsettled:
+            self._settle()
+            self._claim_ahead()
+            if self._is_finished():
                 break
             self._collect_answers()
-            self._settle()
         self._give_back()
         if self.trouble:
             raise self.trouble
         return self.settled
+
+    def _is_finished(self) -> bool:
+        nothing_to_begin = self.exhausted and not self.claimed
+        is_idle = not self.in_flight and not self.unsettled
+        return is_idle and (nothing_to_begin or self._must_not_begin())
 
     def look_again(self) -> None:
         """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
@@ -144,20 +152,37 @@ class Drain:
         while not self._must_not_begin() and (free := self.slots - self.in_flight) > 0:
             try:
                 self._give_back_what_waits_too_long()
-                if not self.claimed and not self._claim():
+                if not self.claimed and (self.exhausted or not self._claim()):
                     return
                 self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
             except Exception as error:
                 # Whatever it is: what is in flight has to be settled before the drain may end.
                 self._note_trouble(error)
 
+    def _claim_ahead(self) -> None:
+        """Have rows ready for the next free slots, where a quarter of a lease is enough to begin the ones before them.
+
+        Not when a look for suspects is due: a suspect is begun alone, so nothing may be claimed beside it.
+        """
+        now = time.monotonic()
+        is_slow = now - self.claimed_at > settings.CLAIM_LEASE / 4
+        looks_for_suspects = now - self.suspects_looked_for_at > LOOK_FOR_SUSPECTS_EVERY
+        if self.exhausted or is_slow or looks_for_suspects or self._must_not_begin():
+            return
+        if len(self.claimed) >= self.slots:
+            return
+        try:
+            self._claim()
+        except Exception as error:
+            self._note_trouble(error)
+
     def _must_not_begin(self) -> bool:
-        return bool(self.trouble or self.unsettled or self.exhausted or self.stopping())
+        return bool(self.trouble or self.stopping())
 
     def _claim(self) -> bool:
         self.claimed_at = time.monotonic()
         rows = self._claim_suspect() or queue.claim(
-            self.lane, self._claim_size(), settings.CLAIM_LEASE
+            self.lane, self._claim_size() - len(self.claimed), settings.CLAIM_LEASE
         )
         self.claimed.extend(rows)
         self.exhausted = not rows
@@ -249,7 +274,7 @@ class Drain:
 
     def _collect_answers(self) -> None:
         """Wait for an answer, then a moment for others that can share its commit."""
-        if self.unsettled and not self.in_flight:
+        if not self.in_flight:
             return
         try:
             self._take(self.answers.get(timeout=DATABASE_AWAY_WAIT))
