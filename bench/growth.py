@@ -27,7 +27,6 @@ from users import directory
 from users.models import ApiKey, Project, Recipient
 
 FIRST, MIDDLE = 10_000, 1_000_000
-BESIDE = 1_000_000
 RECIPIENTS = 100_000
 #: The old project's rows: so many at first, then all up to this share of the total.
 OLDEST, OLD_SHARE = 4_000, 0.08
@@ -70,8 +69,8 @@ JOIN unnest(%(projects)s::bigint[], %(flows)s::bigint[]) WITH ORDINALITY AS owne
 Cost = tuple[float, float]
 
 
-def run(rows: int) -> Figures:
-    growth = Growth(rows)
+def run(rows: int, beside: int) -> Figures:
+    growth = Growth(rows, beside)
     costs: dict[str, dict[str, Cost]] = {}
     for name, grow in growth.stages():
         began = time.monotonic()
@@ -100,9 +99,10 @@ def _figures(costs: dict[str, dict[str, Cost]]) -> Figures:
 class Growth:
     """The table at one size after the other, and the calls that are made at each."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, beside: int) -> None:
         rows.empty()
         self.total = total
+        self.beside = beside
         self.filled = 0
         self.projects = [
             Project.objects.create(name=f"{name} project") for name in ("old", "small", "bulk")
@@ -156,9 +156,9 @@ class Growth:
         self.filled = last
 
     def _fill_beside(self, age: str, *, paused: bool) -> None:
-        """A million more that wait: for their day, or in a flow that is paused."""
+        """More that wait: for their day, or in a flow that is paused."""
         flow = Flow.objects.get(pk=self.flows[1 if paused else 2])
-        rows.fill(flow, BESIDE, due_in=age)
+        rows.fill(flow, self.beside, due_in=age)
         Flow.objects.filter(pk=flow.pk).update(paused=paused)
 
     def _reads(self) -> dict[str, tuple[str, str]]:
