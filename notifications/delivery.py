@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 #: Most rows one claim takes.
 LARGEST_CLAIM = 500
 #: Seconds for which answers are gathered, so that several share one commit.
-GATHER = 0.008
+GATHER = 0.002
 #: Seconds between two tries to store answers while the database is away.
 DATABASE_AWAY_WAIT = 1.0
 
@@ -133,7 +133,6 @@ class Drain:
         self.observed: list[Observation] = []
         self.settled = 0
         self.exhausted = False
-        self.wants_slots = False
         self.claimed_at = 0.0
         self.singles_looked_for_at = 0.0
         self.unbegun: list[Claimed] = []
@@ -143,16 +142,24 @@ class Drain:
     def run(self) -> int:
         """Until nothing is due and nothing in flight. Raises what kept it from claiming, at the end."""
         while True:
+            # A slot that is free is filled first; what can wait is done while the calls are under way.
+            self._observe()
             self._refill()
-            if not (self.in_flight or self.unsettled or self.wants_slots):
+            self._settle()
+            self._claim_ahead()
+            if self._is_finished():
                 break
             self._collect_answers()
-            self._settle()
         self.slots.leave(self.lane)
         self._give_back()
         if self.trouble:
             raise self.trouble
         return self.settled
+
+    def _is_finished(self) -> bool:
+        if self.in_flight or self.unsettled:
+            return False
+        return self._must_not_begin() or self._has_nothing_to_begin()
 
     def look_again(self) -> None:
         """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
@@ -162,11 +169,9 @@ class Drain:
 
     def _refill(self) -> None:
         """Put as many rows in flight as there are free slots."""
-        self.wants_slots = False
-        while not self._must_not_begin():
+        while not (self._must_not_begin() or self._has_nothing_to_begin()):
             free = self.slots.take(self.lane, self.slots.size, self.look_again)
             if not free:
-                self.wants_slots = True
                 return
             in_flight = self.in_flight
             try:
@@ -182,13 +187,36 @@ class Drain:
         if self.claimed or self._claim():
             self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
 
+    def _claim_ahead(self) -> None:
+        """Have rows ready for the next free slots, where a quarter of a lease is enough to begin the ones before them.
+
+        Not when a look for single ones is due: such a one is begun alone, so nothing may be claimed beside it.
+        """
+        now = time.monotonic()
+        is_slow = now - self.claimed_at > settings.CLAIM_LEASE / 4
+        looks_for_singles = now - self.singles_looked_for_at > LOOK_FOR_SINGLES_EVERY
+        if self.exhausted or is_slow or looks_for_singles or self._must_not_begin():
+            return
+        if len(self.claimed) >= self.slots.size:
+            return
+        try:
+            self._claim()
+        except Exception as error:
+            self._note_trouble(error)
+
     def _must_not_begin(self) -> bool:
-        return bool(self.trouble or self.unsettled or self.exhausted or self.stopping())
+        return bool(self.trouble or self.stopping())
+
+    def _has_nothing_to_begin(self) -> bool:
+        return self.exhausted and not self.claimed
 
     def _claim(self) -> bool:
         self.claimed_at = time.monotonic()
         rows = self._claim_single() or queue.claim(
-            self.lane, self.provider.name, self._claim_size(), settings.CLAIM_LEASE
+            self.lane,
+            self.provider.name,
+            self._claim_size() - len(self.claimed),
+            settings.CLAIM_LEASE,
         )
         moved(self.lane)
         self.claimed.extend(rows)
@@ -324,7 +352,6 @@ class Drain:
         self.settled += len(self.unsettled)
         self.unsettled.clear()
         self.exhausted = False
-        self._observe()
 
     def _observe(self) -> None:
         """Tell the breaker, before anything more is begun. What it could not store, the next calls show again."""

@@ -24,11 +24,21 @@ from notifications.doctor import (
     vendors,
 )
 
+#: Seconds the broker, and Redis, have for an answer.
+BROKER_DEADLINE = 0.5
 #: Seconds for which what seldom changes is remembered.
 REMEMBERED = 10.0
 
 OK, DEGRADED, DOWN = "ok", "degraded", "down"
 STATUS = {Severity.OK: OK, Severity.WARNING: DEGRADED, Severity.ERROR: DOWN}
+
+#: With one of these nothing can be stored.
+NOTHING_STORED = {
+    "database_unreachable",
+    "database_is_replica",
+    "database_read_only",
+    "rights_missing",
+}
 
 SELDOM_CHANGES = (
     database.version,
@@ -70,11 +80,11 @@ def health() -> dict[str, Any]:
         findings += memory.surroundings()
         findings += doctor.examine_database((processes.examine, backlog.circuits))
         lanes = _lanes()
-    findings += brokers.examine()
+    findings += brokers.examine(BROKER_DEADLINE)
     findings += vendors.configured()
     components = _components(findings)
     return {
-        "status": _overall(components, lanes),
+        "status": _overall({finding.code for finding in findings}, components, lanes),
         "environment": settings.ENVIRONMENT,
         "components": components,
         "lanes": {
@@ -99,12 +109,14 @@ def _component(findings: list[Finding]) -> dict[str, str]:
     return {"status": STATUS[severity], "detail": " ".join(sentences)}
 
 
-def _overall(components: dict[str, dict[str, str]], lanes: list[backlog.Lane]) -> str:
+def _overall(
+    codes: set[str], components: dict[str, dict[str, str]], lanes: list[backlog.Lane]
+) -> str:
     """Down: nothing can be stored, or nothing goes out. The broker alone never makes it so: the sweep goes on."""
     longest = max((lane.overdue for lane in lanes), default=0.0)
     workers = components.get("workers", {"status": OK})
     nothing_goes_out = longest > backlog.OVERDUE_ERROR and workers["status"] != OK
-    if components["database"]["status"] == DOWN or nothing_goes_out:
+    if codes & NOTHING_STORED or nothing_goes_out:
         return DOWN
     all_well = all(component["status"] == OK for component in components.values())
     return OK if all_well and longest <= backlog.OVERDUE_WARNING else DEGRADED

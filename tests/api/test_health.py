@@ -194,6 +194,14 @@ def test_a_database_user_without_rights_makes_it_down(client: Client) -> None:
     assert "stranger_to_our_tables" not in str(document)
 
 
+def test_a_commit_that_may_be_forgotten_is_named_and_does_not_make_it_down(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = off")
+    document = health(client)
+    assert document["status"] == "degraded"
+    assert document["components"]["database"]["detail"].startswith("synchronous_commit is off")
+
+
 def test_a_disk_that_is_almost_full_is_named_without_saying_where(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
