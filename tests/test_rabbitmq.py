@@ -142,14 +142,15 @@ def test_a_wake_up_that_is_tried_again_waits_in_the_broker_and_goes_to_the_same_
     """As Celery's autoretry publishes it: with a countdown, and with where the message came from."""
     app = publisher()
     with Connection(rabbitmq.url) as connection:  # which every worker does when it starts
-        declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
+        declare_native_delayed_delivery_exchanges_and_queues(
+            connection, app.conf.broker_native_delayed_delivery_queue_type
+        )
         for queue in broker.queues(rabbitmq.url):
             bind_queue_to_native_delayed_delivery_exchange(connection, queue)
     options = {"exchange": "low", "routing_key": "low", "countdown": 1}
     app.send_task(waking.DRAIN_TASK, args=("email.low",), **options)
     assert ask("celery_delayed_0").message_count == 1
     wait_until(lambda: ask("low").message_count == 1)
-    assert ask("normal").message_count == 0
 
 
 def test_a_worker_declares_the_queues_that_it_does_not_read_too(rabbitmq, publisher, ask):
@@ -205,7 +206,7 @@ def test_wake_ups_reach_two_workers_that_share_the_work(
 def test_while_rabbitmq_is_dead_the_sweep_delivers_and_afterwards_wake_ups_do_again(
     client_of_alice, rabbitmq, publisher, start_worker, wait_until, ask
 ):
-    publisher()
+    app = publisher()
     start_worker(CELERY_BROKER_URL=rabbitmq.url, SWEEP_INTERVAL=1)
     wait_until(lambda: ask("normal").consumer_count == 1, seconds=20)
     rabbitmq.kill()
@@ -221,6 +222,8 @@ def test_while_rabbitmq_is_dead_the_sweep_delivers_and_afterwards_wake_ups_do_ag
         return was_delivered_before_a_sweep_would_look(posted)
 
     wait_until(woken_again, seconds=60)
+    # Quorum queues for what waits would confirm nothing from here on (RabbitMQ 3.10).
+    app.send_task(waking.DRAIN_TASK, args=("email.low",), countdown=1)
     assert Attempt.objects.count() == Notification.objects.count()
 
 
