@@ -158,18 +158,24 @@ class Drain:
         """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
         self.answers.put(None)
 
+    def _look_for_slots(self) -> None:
+        """Other lanes' calls end: the provider moves, though what is overdue here has to wait for them."""
+        moved(self.lane)
+        self.look_again()
+
     # -- claim and begin ------------------------------------------------------------------------------
 
     def _refill(self) -> None:
         """Put as many rows in flight as there are free slots."""
         self.wants_slots = False
         while not self._must_not_begin():
-            free = self.slots.take(self.lane, self.slots.size, self.look_again)
-            if not free:
-                self.wants_slots = True
-                return
+            free = self.slots.take(self.lane, self.slots.size, self._look_for_slots)
             in_flight = self.in_flight
             try:
+                self._give_back_what_waits_too_long()
+                if not free:
+                    self.wants_slots = True
+                    return
                 self._fill(free)
             except Exception as error:
                 # Whatever it is: what is in flight has to be settled before the drain may end.
@@ -178,7 +184,6 @@ class Drain:
                 self.slots.give_back(free - (self.in_flight - in_flight))
 
     def _fill(self, free: int) -> None:
-        self._give_back_what_waits_too_long()
         if self.claimed or self._claim():
             self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
 
@@ -210,7 +215,9 @@ class Drain:
         return single
 
     def _give_back_what_waits_too_long(self) -> None:
-        """The provider has become slower since the claim: let others have it while the lease holds."""
+        """The provider has become slower since the claim, or other lanes have all its slots: let others have it
+        while the lease holds.
+        """
         if self.claimed and time.monotonic() - self.claimed_at > settings.CLAIM_LEASE / 2:
             queue.give_back(list(self.claimed))
             self.claimed.clear()

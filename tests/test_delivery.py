@@ -8,7 +8,7 @@ import pytest
 from django.db import DataError, OperationalError, connection
 from django.utils import timezone
 
-from notifications import delivery, providers, queue, slots
+from notifications import delivery, providers, queue, slots, watchdog
 from notifications.models import Attempt, Notification
 from notifications.providers.base import Provider, Sent, Temporary
 from tests.factories import NotificationFactory, RecipientFactory
@@ -300,3 +300,35 @@ def test_what_is_scheduled_waits_for_its_time(recorder):
     due(1, due_at=timezone.now() + timedelta(minutes=5))
     assert delivery.drain(LANE) == 0
     assert recorder.given == []
+
+
+# -- when other lanes have the provider's slots ------------------------------------------------------------
+
+
+def a_drain_that_waits_for_slots(recorder):
+    """Two of its rows are in flight, six are claimed, and another lane has the other slots."""
+    due(8)
+    drain = delivery.Drain(LANE, recorder, delivery.never)
+    assert drain.slots.take("email.high", 6, lambda: None) == 6
+    drain._refill()
+    assert (drain.in_flight, len(drain.claimed), drain.wants_slots) == (2, 6, True)
+    return drain
+
+
+def test_what_is_claimed_does_not_wait_for_slots_until_its_lease_ends(recorder, settings):
+    drain = a_drain_that_waits_for_slots(recorder)
+    lease, settings.CLAIM_LEASE = settings.CLAIM_LEASE, 0
+    drain._refill()
+    assert Notification.objects.filter(status="pending", leased_until=None).count() == 6
+    settings.CLAIM_LEASE = lease
+    drain.slots.give_back(6)
+    assert drain.run() == 8
+
+
+def test_a_lane_that_waits_for_slots_does_not_stand_still_while_others_use_them(recorder):
+    drain = a_drain_that_waits_for_slots(recorder)
+    watchdog.expect(LANE)
+    drain.slots.give_back(1)
+    assert watchdog._watchdog.standing_still(-1) == []
+    drain.slots.give_back(5)
+    assert drain.run() == 8
