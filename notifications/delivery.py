@@ -142,17 +142,24 @@ class Drain:
 
     def run(self) -> int:
         """Until nothing is due and nothing in flight. Raises what kept it from claiming, at the end."""
-        while True:
-            self._refill()
-            if not (self.in_flight or self.unsettled or self.wants_slots):
-                break
-            self._collect_answers()
-            self._settle()
-        self.slots.leave(self.lane)
+        try:
+            self._deliver()
+        finally:
+            # Also after an error that nobody foresaw: else its slots were gone, and others yielded to it for ever.
+            self.slots.leave(self.lane)
+            self.slots.give_back(self.in_flight)
         self._give_back()
         if self.trouble:
             raise self.trouble
         return self.settled
+
+    def _deliver(self) -> None:
+        while True:
+            self._refill()
+            if not (self.in_flight or self.unsettled or self.wants_slots):
+                return
+            self._collect_answers()
+            self._settle()
 
     def look_again(self) -> None:
         """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
@@ -229,23 +236,42 @@ class Drain:
         return max(self.slots.size, min(within_half_a_lease, LARGEST_CLAIM))
 
     def _begin(self, rows: list[Claimed]) -> None:
+        try:
+            self._send_those_begun(rows)
+        except Exception:
+            # Given back at the end. That changes nothing of one that is being sent.
+            self.unbegun += rows
+            raise
+
+    def _send_those_begun(self, rows: list[Claimed]) -> None:
         messages = {row.id: message for row in rows if (message := self._render(row))}
         began_at = time.monotonic()
         begun = self._record_begin([row for row in rows if row.id in messages])
         self.in_flight += len(begun)
         for row in rows:
             if row.id in begun:
-                self.slots.pool.submit(self._send, row, messages[row.id], began_at)
+                self._hand_over(row, messages[row.id], began_at)
         queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
 
     def _record_begin(self, rows: list[Claimed]) -> set[UUID]:
         try:
             return queue.begin(rows, self.provider.name, _send_lease())
         except Exception:
-            # Its answer is lost: perhaps it was stored. Surely nothing was sent. Each of the two undoes its case.
+            # Its answer is lost: perhaps it was stored. Surely nothing was sent.
             self.unsettled += [Settlement(row.id, row.fence, NOT_SENT, 0.0) for row in rows]
-            self.unbegun += rows
             raise
+
+    def _hand_over(self, row: Claimed, message: Message, began_at: float) -> None:
+        """To a thread of the pool. There is none where the process ends, or the system has no more: then it was
+        not sent, and no thread may find it in the pool's queue later.
+        """
+        unsent = threading.Lock()
+        try:
+            self.slots.pool.submit(self._send, row, message, began_at, unsent)
+        except RuntimeError as error:
+            self._note_trouble(error)
+            if unsent.acquire(blocking=False):
+                self.answers.put(Answer(row, Settlement(row.id, row.fence, NOT_SENT, 0.0), None))
 
     def _render(self, row: Claimed) -> Message | None:
         try:
@@ -276,7 +302,11 @@ class Drain:
 
     # -- send: in a pool thread, without the database ----------------------------------------------------
 
-    def _send(self, row: Claimed, message: Message, began_at: float) -> None:
+    def _send(
+        self, row: Claimed, message: Message, began_at: float, unsent: threading.Lock
+    ) -> None:
+        if not unsent.acquire(blocking=False):
+            return
         # The thread may have got it so late that the lease could end before the call does.
         late = time.monotonic() - began_at > settings.SEND_LEASE_MARGIN
         answer = BEGUN_TOO_LATE if late else call(self.provider, message)

@@ -332,3 +332,66 @@ def test_a_lane_that_waits_for_slots_does_not_stand_still_while_others_use_them(
     assert watchdog._watchdog.standing_still(-1) == []
     drain.slots.give_back(5)
     assert drain.run() == 8
+
+
+# -- what must not happen, and does ------------------------------------------------------------------------
+
+
+class NoThreads:
+    """A pool in a process that ends: what had been queued is not done, and nothing more is taken."""
+
+    def submit(self, *call):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    def shutdown(self):
+        pass
+
+
+class OneThreadTooFew(NoThreads):
+    """ThreadPoolExecutor queues before it starts a thread, so a call may be done although it was refused."""
+
+    def submit(self, call, *arguments):
+        call(*arguments)
+        raise RuntimeError("can't start new thread")
+
+
+def test_what_no_thread_takes_was_not_sent_and_is_due_again(recorder):
+    due(3)
+    slots.slots_of(recorder).pool = NoThreads()
+    with pytest.raises(RuntimeError):
+        delivery.drain(LANE)
+    assert statuses() == ["pending"] * 3
+    assert (
+        list(Notification.objects.values_list("attempt_count", "leased_until")) == [(0, None)] * 3
+    )
+    assert slots.slots_of(recorder).take(LANE, 8, lambda: None) == 8
+
+
+def test_what_a_thread_took_in_spite_of_all_is_sent_once(recorder):
+    due(3)
+    slots.slots_of(recorder).pool = OneThreadTooFew()
+    with pytest.raises(RuntimeError):
+        delivery.drain(LANE)
+    assert len(recorder.given) == 3
+    assert statuses() == ["sent"] * 3
+
+
+def test_a_row_that_cannot_be_failed_leaves_its_neighbours_no_suspects(recorder, monkeypatch):
+    due(3)
+
+    def away(*args):
+        raise OperationalError("away")
+
+    monkeypatch.setattr(delivery, "render", away)
+    monkeypatch.setattr(queue, "fail_unsent", away)
+    with pytest.raises(OperationalError):
+        delivery.drain(LANE)
+    assert not Notification.objects.exclude(leased_until=None).exists()
+
+
+def test_a_drain_that_dies_of_a_bug_keeps_no_slots_and_nobody_yields_to_it(recorder, monkeypatch):
+    due(2)
+    monkeypatch.setattr(queue, "settle", lambda *args: len(None))
+    with pytest.raises(TypeError):
+        delivery.drain(LANE)
+    assert slots.slots_of(recorder).take("email.low", 8, lambda: None) == 8
