@@ -75,3 +75,15 @@ def test_leaving_a_transaction_whose_connection_is_gone_opens_no_other(settings)
     with pytest.raises(OperationalError), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(5)")
     assert connection.connection is None
+
+
+def test_a_migration_takes_as_long_as_it_takes(settings):
+    settings.DATABASE_DEADLINE = 0.2
+    other = connections.create_connection("default")
+    try:
+        with other.schema_editor(atomic=False) as editor:
+            editor.execute("SELECT pg_sleep(0.5)")
+        with pytest.raises(OperationalError), other.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(5)")
+    finally:
+        other.close()
