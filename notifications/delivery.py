@@ -135,6 +135,7 @@ class Drain:
         self.exhausted = False
         self.wants_slots = False
         self.claimed_at = 0.0
+        self.claimed_single = False
         self.singles_looked_for_at = 0.0
         self.unbegun: list[Claimed] = []
         self.trouble: Exception | None = None
@@ -199,13 +200,19 @@ class Drain:
 
     def _claim(self) -> bool:
         self.claimed_at = time.monotonic()
-        rows = self._claim_single() or queue.claim(
-            self.lane, self.provider.name, self._claim_size(), settings.CLAIM_LEASE
-        )
+        # In turn: neither a thousand circuits to be probed nor a thousand suspects hold up the others.
+        first, second = self._claim_single, self._claim_many
+        if self.claimed_single:
+            first, second = second, first
+        rows = first() or second()
         moved(self.lane)
         self.claimed.extend(rows)
         self.exhausted = not rows
         return not self.exhausted
+
+    def _claim_many(self) -> list[Claimed]:
+        self.claimed_single = False
+        return queue.claim(self.lane, self.provider.name, self._claim_size(), settings.CLAIM_LEASE)
 
     def _claim_single(self) -> list[Claimed]:
         """One row to be begun by itself, looked for now and then: an open circuit's probe, or one that a worker
@@ -217,6 +224,7 @@ class Drain:
         probing = lease + _send_lease()
         probe = self.breaker and queue.claim_probe(*names, lease, probing)
         single = probe or queue.claim_suspect(*names, lease)
+        self.claimed_single = bool(single)
         if not single:
             self.singles_looked_for_at = self.claimed_at
         return single
