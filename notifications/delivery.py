@@ -134,6 +134,7 @@ class Drain:
         self.settled = 0
         self.exhausted = False
         self.claimed_at = 0.0
+        self.claimed_single = False
         self.singles_looked_for_at = 0.0
         self.unbegun: list[Claimed] = []
         self.trouble: Exception | None = None
@@ -141,6 +142,18 @@ class Drain:
 
     def run(self) -> int:
         """Until nothing is due and nothing in flight. Raises what kept it from claiming, at the end."""
+        try:
+            self._deliver()
+        finally:
+            # Also after an error that nobody foresaw: else its slots were gone, and others yielded to it for ever.
+            self.slots.leave(self.lane)
+            self.slots.give_back(self.in_flight)
+        self._give_back()
+        if self.trouble:
+            raise self.trouble
+        return self.settled
+
+    def _deliver(self) -> None:
         while True:
             # A slot that is free is filled first; what can wait is done while the calls are under way.
             self._observe()
@@ -148,13 +161,8 @@ class Drain:
             self._settle()
             self._claim_ahead()
             if self._is_finished():
-                break
+                return
             self._collect_answers()
-        self.slots.leave(self.lane)
-        self._give_back()
-        if self.trouble:
-            raise self.trouble
-        return self.settled
 
     def _is_finished(self) -> bool:
         if self.in_flight or self.unsettled:
@@ -165,16 +173,22 @@ class Drain:
         """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
         self.answers.put(None)
 
+    def _look_for_slots(self) -> None:
+        """Other lanes' calls end: the provider moves, though what is overdue here has to wait for them."""
+        moved(self.lane)
+        self.look_again()
+
     # -- claim and begin ------------------------------------------------------------------------------
 
     def _refill(self) -> None:
         """Put as many rows in flight as there are free slots."""
         while not (self._must_not_begin() or self._has_nothing_to_begin()):
-            free = self.slots.take(self.lane, self.slots.size, self.look_again)
-            if not free:
-                return
+            free = self.slots.take(self.lane, self.slots.size, self._look_for_slots)
             in_flight = self.in_flight
             try:
+                self._give_back_what_waits_too_long()
+                if not free:
+                    return
                 self._fill(free)
             except Exception as error:
                 # Whatever it is: what is in flight has to be settled before the drain may end.
@@ -183,7 +197,6 @@ class Drain:
                 self.slots.give_back(free - (self.in_flight - in_flight))
 
     def _fill(self, free: int) -> None:
-        self._give_back_what_waits_too_long()
         if self.claimed or self._claim():
             self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
 
@@ -212,16 +225,20 @@ class Drain:
 
     def _claim(self) -> bool:
         self.claimed_at = time.monotonic()
-        rows = self._claim_single() or queue.claim(
-            self.lane,
-            self.provider.name,
-            self._claim_size() - len(self.claimed),
-            settings.CLAIM_LEASE,
-        )
+        # In turn: neither a thousand circuits to be probed nor a thousand suspects hold up the others.
+        first, second = self._claim_single, self._claim_many
+        if self.claimed_single:
+            first, second = second, first
+        rows = first() or second()
         moved(self.lane)
         self.claimed.extend(rows)
         self.exhausted = not rows
         return not self.exhausted
+
+    def _claim_many(self) -> list[Claimed]:
+        self.claimed_single = False
+        size = self._claim_size() - len(self.claimed)
+        return queue.claim(self.lane, self.provider.name, size, settings.CLAIM_LEASE)
 
     def _claim_single(self) -> list[Claimed]:
         """One row to be begun by itself, looked for now and then: an open circuit's probe, or one that a worker
@@ -233,12 +250,15 @@ class Drain:
         probing = lease + _send_lease()
         probe = self.breaker and queue.claim_probe(*names, lease, probing)
         single = probe or queue.claim_suspect(*names, lease)
+        self.claimed_single = bool(single)
         if not single:
             self.singles_looked_for_at = self.claimed_at
         return single
 
     def _give_back_what_waits_too_long(self) -> None:
-        """The provider has become slower since the claim: let others have it while the lease holds."""
+        """The provider has become slower since the claim, or other lanes have all its slots: let others have it
+        while the lease holds.
+        """
         if self.claimed and time.monotonic() - self.claimed_at > settings.CLAIM_LEASE / 2:
             queue.give_back(list(self.claimed))
             self.claimed.clear()
@@ -250,23 +270,42 @@ class Drain:
         return max(self.slots.size, min(within_half_a_lease, LARGEST_CLAIM))
 
     def _begin(self, rows: list[Claimed]) -> None:
+        try:
+            self._send_those_begun(rows)
+        except Exception:
+            # Given back at the end. That changes nothing of one that is being sent.
+            self.unbegun += rows
+            raise
+
+    def _send_those_begun(self, rows: list[Claimed]) -> None:
         messages = {row.id: message for row in rows if (message := self._render(row))}
         began_at = time.monotonic()
         begun = self._record_begin([row for row in rows if row.id in messages])
         self.in_flight += len(begun)
         for row in rows:
             if row.id in begun:
-                self.slots.pool.submit(self._send, row, messages[row.id], began_at)
+                self._hand_over(row, messages[row.id], began_at)
         queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
 
     def _record_begin(self, rows: list[Claimed]) -> set[UUID]:
         try:
             return queue.begin(rows, self.provider.name, _send_lease())
         except Exception:
-            # Its answer is lost: perhaps it was stored. Surely nothing was sent. Each of the two undoes its case.
+            # Its answer is lost: perhaps it was stored. Surely nothing was sent.
             self.unsettled += [Settlement(row.id, row.fence, NOT_SENT, 0.0) for row in rows]
-            self.unbegun += rows
             raise
+
+    def _hand_over(self, row: Claimed, message: Message, began_at: float) -> None:
+        """To a thread of the pool. There is none where the process ends, or the system has no more: then it was
+        not sent, and no thread may find it in the pool's queue later.
+        """
+        unsent = threading.Lock()
+        try:
+            self.slots.pool.submit(self._send, row, message, began_at, unsent)
+        except RuntimeError as error:
+            self._note_trouble(error)
+            if unsent.acquire(blocking=False):
+                self.answers.put(Answer(row, Settlement(row.id, row.fence, NOT_SENT, 0.0), None))
 
     def _render(self, row: Claimed) -> Message | None:
         try:
@@ -297,7 +336,11 @@ class Drain:
 
     # -- send: in a pool thread, without the database ----------------------------------------------------
 
-    def _send(self, row: Claimed, message: Message, began_at: float) -> None:
+    def _send(
+        self, row: Claimed, message: Message, began_at: float, unsent: threading.Lock
+    ) -> None:
+        if not unsent.acquire(blocking=False):
+            return
         # The thread may have got it so late that the lease could end before the call does.
         late = time.monotonic() - began_at > settings.SEND_LEASE_MARGIN
         answer = BEGUN_TOO_LATE if late else call(self.provider, message)

@@ -1,10 +1,12 @@
 """Is it well? What the doctor finds and everybody may know, each with an end to the waiting. Asks no provider.
 
-It is public, so it tells the findings' sentences and never their details, and what costs is remembered for a while.
+It is public, so it tells the findings' sentences and never their details. Whoever asks more than once a second, or while
+another is being answered, gets the same answer: the database pays for one.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from typing import Any
@@ -28,6 +30,8 @@ from notifications.doctor import (
 BROKER_DEADLINE = 0.5
 #: Seconds for which what seldom changes is remembered.
 REMEMBERED = 10.0
+#: Seconds for which a whole answer is.
+ANSWER_REMEMBERED = 1.0
 
 OK, DEGRADED, DOWN = "ok", "degraded", "down"
 STATUS = {Severity.OK: OK, Severity.WARNING: DEGRADED, Severity.ERROR: DOWN}
@@ -52,14 +56,24 @@ SELDOM_CHANGES = (
 
 
 class _Memory:
-    """Findings of a short while ago."""
+    """The last answer, and findings of a short while ago."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.forget()
 
     def forget(self) -> None:
         self._findings: list[Finding] = []
         self._until = 0.0
+        self._answer: dict[str, Any] = {}
+        self._answer_until = 0.0
+
+    def answer(self) -> dict[str, Any]:
+        with self._lock:
+            if time.monotonic() >= self._answer_until:
+                self._answer = _examine()
+                self._answer_until = time.monotonic() + ANSWER_REMEMBERED
+            return self._answer
 
     def surroundings(self) -> list[Finding]:
         if time.monotonic() >= self._until:
@@ -73,6 +87,10 @@ memory = _Memory()
 
 def health() -> dict[str, Any]:
     """`{status, environment, components, lanes}`; each component is `{status, detail}`, each lane `{waiting, overdue_seconds}`."""
+    return memory.answer()
+
+
+def _examine() -> dict[str, Any]:
     reached = database.reach()
     findings = [reached]
     lanes: list[backlog.Lane] = []
