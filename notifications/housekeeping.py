@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -92,6 +92,8 @@ def _old() -> QuerySet[Notification]:
     return (
         Notification.objects.filter(
             ~Exists(newer),
+            # One that was unknown for long may have been settled a moment ago.
+            Q(sent_at=None) | Q(sent_at__lt=before),
             id__lt=ids.first_of(before),
             status__in=Notification.FINISHED,
             due_at__lt=before,

@@ -160,3 +160,9 @@ def test_a_circuit_that_nothing_has_tried_for_a_day_is_no_longer_open() -> None:
         )
     prune()
     assert Circuit.objects.get(open_until=None).sender == "old@example.com"
+
+
+def test_what_was_unknown_for_long_stays_for_a_while_once_it_is_settled() -> None:
+    held = ended("unknown", days=31)
+    changes.settle_as_arrived(held.id)
+    assert prune() == {held.id}

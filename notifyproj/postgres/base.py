@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
+from django.db.backends.postgresql.schema import DatabaseSchemaEditor
 from psycopg.abc import RV, PQGen
 
 
@@ -77,7 +78,7 @@ class DeadlineConnection(psycopg.Connection[Any]):
         return answer
 
 
-class SchemaEditor(base.DatabaseSchemaEditor):
+class SchemaEditor(DatabaseSchemaEditor):
     """Migrations: an index of a large table takes as long as it takes. Given up, it would be left invalid."""
 
     LONGEST_STATEMENT = 7 * 24 * 3600.0
