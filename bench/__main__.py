@@ -54,7 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     add("smtp", "mails to a local server, beside django-post-office", mails=6_000, rounds=3)
     add("wake", "POST to hand-over, at rest and busy", rest=10.0, seconds=20.0, rate=200)
     add("mixed", "POST to hand-over of high while low drains", low=100_000, rate=50)
-    add("growth", "database time and pages read as the table grows", rows=5_000_000)
+    add(
+        "growth",
+        "database time and pages read as the table grows",
+        rows=5_000_000,
+        beside=1_000_000,
+    )
     add("idle", "memory and processor of script/server at rest", seconds=30.0)
     compare = names.add_parser("compare", help="two runs side by side, and their ratio")
     compare.add_argument("files", type=Path, nargs=2, metavar="FILE")

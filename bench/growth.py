@@ -18,16 +18,15 @@ from typing import Any
 from django.db import connection
 from django.db.models.functions import Now
 from rest_framework.test import APIClient
-from uuid_utils.compat import uuid7
 
 from bench import rows
 from bench.figures import Figures
 from notifications import health, intake, queue, sweeping
 from notifications.models import Flow, Notification
+from users import directory
 from users.models import ApiKey, Project, Recipient
 
 FIRST, MIDDLE = 10_000, 1_000_000
-BESIDE = 1_000_000
 RECIPIENTS = 100_000
 #: The old project's rows: so many at first, then all up to this share of the total.
 OLDEST, OLD_SHARE = 4_000, 0.08
@@ -70,8 +69,8 @@ JOIN unnest(%(projects)s::bigint[], %(flows)s::bigint[]) WITH ORDINALITY AS owne
 Cost = tuple[float, float]
 
 
-def run(rows: int) -> Figures:
-    growth = Growth(rows)
+def run(rows: int, beside: int) -> Figures:
+    growth = Growth(rows, beside)
     costs: dict[str, dict[str, Cost]] = {}
     for name, grow in growth.stages():
         began = time.monotonic()
@@ -100,9 +99,10 @@ def _figures(costs: dict[str, dict[str, Cost]]) -> Figures:
 class Growth:
     """The table at one size after the other, and the calls that are made at each."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, beside: int) -> None:
         rows.empty()
         self.total = total
+        self.beside = beside
         self.filled = 0
         self.projects = [
             Project.objects.create(name=f"{name} project") for name in ("old", "small", "bulk")
@@ -156,9 +156,9 @@ class Growth:
         self.filled = last
 
     def _fill_beside(self, age: str, *, paused: bool) -> None:
-        """A million more that wait: for their day, or in a flow that is paused."""
+        """More that wait: for their day, or in a flow that is paused."""
         flow = Flow.objects.get(pk=self.flows[1 if paused else 2])
-        rows.fill(flow, BESIDE, due_in=age)
+        rows.fill(flow, self.beside, due_in=age)
         Flow.objects.filter(pk=flow.pk).update(paused=paused)
 
     def _reads(self) -> dict[str, tuple[str, str]]:
@@ -205,23 +205,24 @@ class Growth:
         return sum(cost[0] for cost in costs), sum(cost[1] for cost in costs)
 
     def _create(self) -> Cost:
-        return _median(_explained(intake.INSERT, self._submitted(i)) for i in range(CREATES))
+        return _median(_explained(*self._statement(number)) for number in range(CREATES))
 
-    def _submitted(self, number: int) -> dict[str, Any]:
+    def _statement(self, number: int) -> tuple[str, dict[str, Any]]:
+        """All that intake asks of the database for a notification to somebody known."""
         person = 1 + number * 499 % RECIPIENTS
-        notification = Notification(
-            id=uuid7(),
-            project=self.projects[2],
-            flow_id=self.flows[2],
-            recipient_id=self.before_first_recipient + person,
+        submission = intake.Submission(
+            project_id=self.projects[2].pk,
             user_id=f"user{person}",
-            address=f"user{person}@example.com",
+            recipient=f"user{person}@example.com",
             channel="email",
-            priority="normal",
-            live=True,
             message="Hello",
         )
-        return intake._parameters(notification, None)
+        search = directory.search_for(
+            submission.project_id, submission.channel, submission.user_id, submission.recipient
+        )
+        assert search is not None
+        values = intake._values(submission, self.flows[2], in_sandbox=False)
+        return intake.INSERTS[search.query], values | search.parameters()
 
     def _claim(self) -> Cost:
         """Of rows that are put there for it and finished afterwards."""

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.core.management import call_command
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ BIN = Path(sys.executable).parent
 
 
 def prepare_database() -> None:
-    """An empty, migrated database."""
+    """An empty, migrated database; and a folder for static files, which nobody will ask for."""
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0)
     call_command("flush", verbosity=0, interactive=False)
 

@@ -43,7 +43,17 @@ class Call:
 
     @property
     def refused_for_good(self) -> bool:
-        return self.outcome.startswith("refuse 5") or self.outcome in ("refuse 400", "refuse 404")
+        """Whether the vendor said that this message, as distinct from our account or the moment, is not wanted."""
+        how, _, code = self.outcome.partition(" ")
+        if how != "refuse":
+            return False
+        if self.vendor == "smtp":
+            return code.startswith("5") and code not in _OUR_ACCOUNT
+        return code.startswith("4") and code not in _OUR_ACCOUNT | _THE_MOMENT
+
+
+_OUR_ACCOUNT = {"530", "534", "535", "538", "401", "402", "403", "407"}
+_THE_MOMENT = {"408", "421", "425", "429"}
 
 
 def answers(folder: Path) -> list[Answer]:

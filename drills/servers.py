@@ -102,17 +102,6 @@ class Postgres(Server):
         address = self._program.address
         return f"postgres://{address.user}@{quote(address.socket_dir, safe='')}/{database}"
 
-    def url_by_tcp(self, database: str, port: int) -> str:
-        """The same, for what listens on a port of this machine and passes it on to `socket`."""
-        return (
-            f"postgres://{self._program.address.user}@127.0.0.1:{port}/{database}?sslmode=disable"
-        )
-
-    @property
-    def socket(self) -> str:
-        """Where it listens."""
-        return f"{self._program.address.socket_dir}/.s.PGSQL.5432"
-
 
 class Valkey(Server):
     """Wake-ups and rate counters; in memory, so that every death is a loss."""

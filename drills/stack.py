@@ -230,13 +230,13 @@ class Stack:
         self.processes.append(process)
         return process
 
-    def web(self, *, await_it: bool = True, **settings: Any) -> Process:
+    def web(self, *, await_it: bool = True) -> Process:
         """The API, as script/server runs it."""
         self.port = _free_port()
         process = self.start(
             "web", "granian", "--interface", "wsgi", "--workers", "2", "--blocking-threads", "4",
             "--no-ws", "--respawn-failed-workers", "--workers-kill-timeout", "10",
-            "--host", "127.0.0.1", "--port", str(self.port), "notifyproj.wsgi:application", **settings,
+            "--host", "127.0.0.1", "--port", str(self.port), "notifyproj.wsgi:application",
         )  # fmt: skip
         if await_it:
             self.await_web()

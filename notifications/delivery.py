@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 #: Most rows one claim takes.
 LARGEST_CLAIM = 500
 #: Seconds for which answers are gathered, so that several share one commit.
-GATHER = 0.008
+GATHER = 0.002
 #: Seconds between two tries to store answers while the database is away.
 DATABASE_AWAY_WAIT = 1.0
 
@@ -133,8 +133,8 @@ class Drain:
         self.observed: list[Observation] = []
         self.settled = 0
         self.exhausted = False
-        self.wants_slots = False
         self.claimed_at = 0.0
+        self.claimed_single = False
         self.singles_looked_for_at = 0.0
         self.unbegun: list[Claimed] = []
         self.trouble: Exception | None = None
@@ -142,34 +142,53 @@ class Drain:
 
     def run(self) -> int:
         """Until nothing is due and nothing in flight. Raises what kept it from claiming, at the end."""
-        while True:
-            self._refill()
-            if not (self.in_flight or self.unsettled or self.wants_slots):
-                break
-            self._collect_answers()
-            self._settle()
-        self.slots.leave(self.lane)
+        try:
+            self._deliver()
+        finally:
+            # Also after an error that nobody foresaw: else its slots were gone, and others yielded to it for ever.
+            self.slots.leave(self.lane)
+            self.slots.give_back(self.in_flight)
         self._give_back()
         if self.trouble:
             raise self.trouble
         return self.settled
 
+    def _deliver(self) -> None:
+        while True:
+            # A slot that is free is filled first; what can wait is done while the calls are under way.
+            self._observe()
+            self._refill()
+            self._settle()
+            self._claim_ahead()
+            if self._is_finished():
+                return
+            self._collect_answers()
+
+    def _is_finished(self) -> bool:
+        if self.in_flight or self.unsettled:
+            return False
+        return self._must_not_begin() or self._has_nothing_to_begin()
+
     def look_again(self) -> None:
         """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
         self.answers.put(None)
+
+    def _look_for_slots(self) -> None:
+        """Other lanes' calls end: the provider moves, though what is overdue here has to wait for them."""
+        moved(self.lane)
+        self.look_again()
 
     # -- claim and begin ------------------------------------------------------------------------------
 
     def _refill(self) -> None:
         """Put as many rows in flight as there are free slots."""
-        self.wants_slots = False
-        while not self._must_not_begin():
-            free = self.slots.take(self.lane, self.slots.size, self.look_again)
-            if not free:
-                self.wants_slots = True
-                return
+        while not (self._must_not_begin() or self._has_nothing_to_begin()):
+            free = self.slots.take(self.lane, self.slots.size, self._look_for_slots)
             in_flight = self.in_flight
             try:
+                self._give_back_what_waits_too_long()
+                if not free:
+                    return
                 self._fill(free)
             except Exception as error:
                 # Whatever it is: what is in flight has to be settled before the drain may end.
@@ -178,22 +197,48 @@ class Drain:
                 self.slots.give_back(free - (self.in_flight - in_flight))
 
     def _fill(self, free: int) -> None:
-        self._give_back_what_waits_too_long()
         if self.claimed or self._claim():
             self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
 
+    def _claim_ahead(self) -> None:
+        """Have rows ready for the next free slots, where a quarter of a lease is enough to begin the ones before them.
+
+        Not when a look for single ones is due: such a one is begun alone, so nothing may be claimed beside it.
+        """
+        now = time.monotonic()
+        is_slow = now - self.claimed_at > settings.CLAIM_LEASE / 4
+        looks_for_singles = now - self.singles_looked_for_at > LOOK_FOR_SINGLES_EVERY
+        if self.exhausted or is_slow or looks_for_singles or self._must_not_begin():
+            return
+        if len(self.claimed) >= self.slots.size:
+            return
+        try:
+            self._claim()
+        except Exception as error:
+            self._note_trouble(error)
+
     def _must_not_begin(self) -> bool:
-        return bool(self.trouble or self.unsettled or self.exhausted or self.stopping())
+        return bool(self.trouble or self.stopping())
+
+    def _has_nothing_to_begin(self) -> bool:
+        return self.exhausted and not self.claimed
 
     def _claim(self) -> bool:
         self.claimed_at = time.monotonic()
-        rows = self._claim_single() or queue.claim(
-            self.lane, self.provider.name, self._claim_size(), settings.CLAIM_LEASE
-        )
+        # In turn: neither a thousand circuits to be probed nor a thousand suspects hold up the others.
+        first, second = self._claim_single, self._claim_many
+        if self.claimed_single:
+            first, second = second, first
+        rows = first() or second()
         moved(self.lane)
         self.claimed.extend(rows)
         self.exhausted = not rows
         return not self.exhausted
+
+    def _claim_many(self) -> list[Claimed]:
+        self.claimed_single = False
+        size = self._claim_size() - len(self.claimed)
+        return queue.claim(self.lane, self.provider.name, size, settings.CLAIM_LEASE)
 
     def _claim_single(self) -> list[Claimed]:
         """One row to be begun by itself, looked for now and then: an open circuit's probe, or one that a worker
@@ -205,12 +250,15 @@ class Drain:
         probing = lease + _send_lease()
         probe = self.breaker and queue.claim_probe(*names, lease, probing)
         single = probe or queue.claim_suspect(*names, lease)
+        self.claimed_single = bool(single)
         if not single:
             self.singles_looked_for_at = self.claimed_at
         return single
 
     def _give_back_what_waits_too_long(self) -> None:
-        """The provider has become slower since the claim: let others have it while the lease holds."""
+        """The provider has become slower since the claim, or other lanes have all its slots: let others have it
+        while the lease holds.
+        """
         if self.claimed and time.monotonic() - self.claimed_at > settings.CLAIM_LEASE / 2:
             queue.give_back(list(self.claimed))
             self.claimed.clear()
@@ -222,23 +270,42 @@ class Drain:
         return max(self.slots.size, min(within_half_a_lease, LARGEST_CLAIM))
 
     def _begin(self, rows: list[Claimed]) -> None:
+        try:
+            self._send_those_begun(rows)
+        except Exception:
+            # Given back at the end. That changes nothing of one that is being sent.
+            self.unbegun += rows
+            raise
+
+    def _send_those_begun(self, rows: list[Claimed]) -> None:
         messages = {row.id: message for row in rows if (message := self._render(row))}
         began_at = time.monotonic()
         begun = self._record_begin([row for row in rows if row.id in messages])
         self.in_flight += len(begun)
         for row in rows:
             if row.id in begun:
-                self.slots.pool.submit(self._send, row, messages[row.id], began_at)
+                self._hand_over(row, messages[row.id], began_at)
         queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
 
     def _record_begin(self, rows: list[Claimed]) -> set[UUID]:
         try:
             return queue.begin(rows, self.provider.name, _send_lease())
         except Exception:
-            # Its answer is lost: perhaps it was stored. Surely nothing was sent. Each of the two undoes its case.
+            # Its answer is lost: perhaps it was stored. Surely nothing was sent.
             self.unsettled += [Settlement(row.id, row.fence, NOT_SENT, 0.0) for row in rows]
-            self.unbegun += rows
             raise
+
+    def _hand_over(self, row: Claimed, message: Message, began_at: float) -> None:
+        """To a thread of the pool. There is none where the process ends, or the system has no more: then it was
+        not sent, and no thread may find it in the pool's queue later.
+        """
+        unsent = threading.Lock()
+        try:
+            self.slots.pool.submit(self._send, row, message, began_at, unsent)
+        except RuntimeError as error:
+            self._note_trouble(error)
+            if unsent.acquire(blocking=False):
+                self.answers.put(Answer(row, Settlement(row.id, row.fence, NOT_SENT, 0.0), None))
 
     def _render(self, row: Claimed) -> Message | None:
         try:
@@ -269,7 +336,11 @@ class Drain:
 
     # -- send: in a pool thread, without the database ----------------------------------------------------
 
-    def _send(self, row: Claimed, message: Message, began_at: float) -> None:
+    def _send(
+        self, row: Claimed, message: Message, began_at: float, unsent: threading.Lock
+    ) -> None:
+        if not unsent.acquire(blocking=False):
+            return
         # The thread may have got it so late that the lease could end before the call does.
         late = time.monotonic() - began_at > settings.SEND_LEASE_MARGIN
         answer = BEGUN_TOO_LATE if late else call(self.provider, message)
@@ -324,7 +395,6 @@ class Drain:
         self.settled += len(self.unsettled)
         self.unsettled.clear()
         self.exhausted = False
-        self._observe()
 
     def _observe(self) -> None:
         """Tell the breaker, before anything more is begun. What it could not store, the next calls show again."""

@@ -1,10 +1,12 @@
 """Is it well? What the doctor finds and everybody may know, each with an end to the waiting. Asks no provider.
 
-It is public, so it tells the findings' sentences and never their details, and what costs is remembered for a while.
+It is public, so it tells the findings' sentences and never their details. Whoever asks more than once a second, or while
+another is being answered, gets the same answer: the database pays for one.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from typing import Any
@@ -24,11 +26,23 @@ from notifications.doctor import (
     vendors,
 )
 
+#: Seconds the broker, and Redis, have for an answer.
+BROKER_DEADLINE = 0.5
 #: Seconds for which what seldom changes is remembered.
 REMEMBERED = 10.0
+#: Seconds for which a whole answer is.
+ANSWER_REMEMBERED = 1.0
 
 OK, DEGRADED, DOWN = "ok", "degraded", "down"
 STATUS = {Severity.OK: OK, Severity.WARNING: DEGRADED, Severity.ERROR: DOWN}
+
+#: With one of these nothing can be stored.
+NOTHING_STORED = {
+    "database_unreachable",
+    "database_is_replica",
+    "database_read_only",
+    "rights_missing",
+}
 
 SELDOM_CHANGES = (
     database.version,
@@ -42,14 +56,24 @@ SELDOM_CHANGES = (
 
 
 class _Memory:
-    """Findings of a short while ago."""
+    """The last answer, and findings of a short while ago."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.forget()
 
     def forget(self) -> None:
         self._findings: list[Finding] = []
         self._until = 0.0
+        self._answer: dict[str, Any] = {}
+        self._answer_until = 0.0
+
+    def answer(self) -> dict[str, Any]:
+        with self._lock:
+            if time.monotonic() >= self._answer_until:
+                self._answer = _examine()
+                self._answer_until = time.monotonic() + ANSWER_REMEMBERED
+            return self._answer
 
     def surroundings(self) -> list[Finding]:
         if time.monotonic() >= self._until:
@@ -63,6 +87,10 @@ memory = _Memory()
 
 def health() -> dict[str, Any]:
     """`{status, environment, components, lanes}`; each component is `{status, detail}`, each lane `{waiting, overdue_seconds}`."""
+    return memory.answer()
+
+
+def _examine() -> dict[str, Any]:
     reached = database.reach()
     findings = [reached]
     lanes: list[backlog.Lane] = []
@@ -70,11 +98,11 @@ def health() -> dict[str, Any]:
         findings += memory.surroundings()
         findings += doctor.examine_database((processes.examine, backlog.circuits))
         lanes = _lanes()
-    findings += brokers.examine()
+    findings += brokers.examine(BROKER_DEADLINE)
     findings += vendors.configured()
     components = _components(findings)
     return {
-        "status": _overall(components, lanes),
+        "status": _overall({finding.code for finding in findings}, components, lanes),
         "environment": settings.ENVIRONMENT,
         "components": components,
         "lanes": {
@@ -99,12 +127,14 @@ def _component(findings: list[Finding]) -> dict[str, str]:
     return {"status": STATUS[severity], "detail": " ".join(sentences)}
 
 
-def _overall(components: dict[str, dict[str, str]], lanes: list[backlog.Lane]) -> str:
+def _overall(
+    codes: set[str], components: dict[str, dict[str, str]], lanes: list[backlog.Lane]
+) -> str:
     """Down: nothing can be stored, or nothing goes out. The broker alone never makes it so: the sweep goes on."""
     longest = max((lane.overdue for lane in lanes), default=0.0)
     workers = components.get("workers", {"status": OK})
     nothing_goes_out = longest > backlog.OVERDUE_ERROR and workers["status"] != OK
-    if components["database"]["status"] == DOWN or nothing_goes_out:
+    if codes & NOTHING_STORED or nothing_goes_out:
         return DOWN
     all_well = all(component["status"] == OK for component in components.values())
     return OK if all_well and longest <= backlog.OVERDUE_WARNING else DEGRADED

@@ -10,12 +10,12 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from notifications import ids, stopping
-from notifications.models import Heartbeat, IdempotencyKey, Notification
+from notifications.models import Circuit, Heartbeat, IdempotencyKey, Notification
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +28,15 @@ SHORTEST_RETENTION_DAYS = settings.IDEMPOTENCY_KEY_TTL // 86400
 
 
 def prune(seconds: float = LONGEST_RUN) -> None:
-    """Delete idempotency keys past their 7 days, processes long gone, and what RETENTION_DAYS says."""
+    """Delete idempotency keys past their 7 days, processes long gone, and what RETENTION_DAYS says.
+
+    Close circuits that nothing has tried for a day: their provider or their project's sender is another one by now,
+    and they would be reported as open for ever.
+    """
     end = time.monotonic() + seconds
+    Circuit.objects.filter(open_until__lt=Now() - timedelta(days=1)).update(
+        open_until=None, trips=0
+    )
     Heartbeat.objects.filter(seen_at__lt=Now() - timedelta(days=1)).delete()
     keys = prune_keys(end)
     notifications = prune_notifications(end)
@@ -85,6 +92,8 @@ def _old() -> QuerySet[Notification]:
     return (
         Notification.objects.filter(
             ~Exists(newer),
+            # One that was unknown for long may have been settled a moment ago.
+            Q(sent_at=None) | Q(sent_at__lt=before),
             id__lt=ids.first_of(before),
             status__in=Notification.FINISHED,
             due_at__lt=before,

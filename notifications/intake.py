@@ -88,7 +88,7 @@ WHERE found.address <> '' OR %(in_sandbox)s
 RETURNING {stored}
 """
 _STORED = [field.attname for field in Notification._meta.concrete_fields]
-_INSERTS = {
+INSERTS = {
     query: _INSERT.format(found=query, stored=", ".join(_STORED))
     for query in (directory.BY_USER_ID, directory.BY_ADDRESS, _GIVEN)
 }
@@ -253,7 +253,7 @@ def _no_address(submission: Submission, destination: Destination) -> Refused:
 def _insert_found(query: str, parameters: dict[str, Any]) -> Notification | None:
     """The notification as it is stored, for the one whom the query finds."""
     with connection.cursor() as cursor:
-        cursor.execute(_INSERTS[query], parameters)
+        cursor.execute(INSERTS[query], parameters)
         row = cursor.fetchone()
     if row is None:
         return None

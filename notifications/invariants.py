@@ -1,7 +1,8 @@
 """What must always be true of the ledger, as SQL: each statement returns the ids of notifications that break it.
 
 `manage.py doctor` asks all of them, and so do the drills. They are cheap beside millions of rows: those that concern
-what is open go by a partial index, the others look at the notifications made since `since`, by their ids (ids.py).
+what is open go by a partial index, the others look at the notifications of the last day, and of these at the newest
+200,000 at most, by their ids (ids.py).
 
 `parameters()` has the values that the statements name: `since` and `until` (ids), `limit`, `repeatable` (providers to
 which the same message may be handed twice), `lanes` beside their `providers`, `longest_lease`, `overdue` and `unswept`
@@ -27,6 +28,8 @@ from notifications.queue import SENDER
 
 #: How far back a look goes where no index serves.
 WINDOW = timedelta(days=1)
+#: Notifications of that time that are looked at, at most; `reconcile` looks at all.
+NEWEST = 200_000
 #: Ids that are named at most; one broken row is bad enough.
 LIMIT = 20
 #: Seconds that something may be due while nothing holds it back.
@@ -250,6 +253,8 @@ def breaches(
     Raises DatabaseError or InterfaceError when the database does not answer or has no such tables.
     """
     values = parameters(window, limit)
+    if window:
+        values["since"] = max(values["since"], _first_of_newest(NEWEST))
     for invariant in INVARIANTS:
         try:
             found = _ids(invariant, values, deadline)
@@ -260,6 +265,16 @@ def breaches(
         else:
             if found:
                 yield Breach(invariant, found)
+
+
+def _first_of_newest(count: int) -> UUID:
+    """The id from which on there are so many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM notifications_notification ORDER BY id DESC OFFSET %s LIMIT 1", (count,)
+        )
+        row = cursor.fetchone()
+    return UUID(str(row[0])) if row else ids.FIRST
 
 
 def _ids(invariant: Invariant, values: dict[str, Any], deadline: float) -> list[UUID]:

@@ -204,12 +204,13 @@ SET status = s.status, leased_until = NULL, lapses = 0,
     failure_detail = CASE WHEN s.kind <> '' THEN s.detail ELSE '' END,
     attempt_count = n.attempt_count - CASE WHEN s.spent THEN 0 ELSE 1 END,
     due_at = CASE WHEN s.wait IS NULL THEN n.due_at
-                  ELSE clock_timestamp() + make_interval(secs => s.wait) END,
-    sent_at = CASE WHEN s.outcome = 'accepted' THEN clock_timestamp() ELSE n.sent_at END,
-    delivered_at = CASE WHEN s.status = 'delivered' THEN clock_timestamp() ELSE n.delivered_at END,
+                  ELSE moment + make_interval(secs => s.wait) END,
+    sent_at = CASE WHEN s.outcome = 'accepted' THEN moment ELSE n.sent_at END,
+    delivered_at = CASE WHEN s.status = 'delivered' THEN moment ELSE n.delivered_at END,
     review_at = CASE WHEN s.status = 'unknown' AND NOT s.resent
-                     THEN clock_timestamp() + make_interval(secs => %(review_after)s) END
-FROM judged s JOIN answered ON answered.notification_id = s.id
+                     THEN moment + make_interval(secs => %(review_after)s) END
+FROM judged s JOIN answered ON answered.notification_id = s.id,
+     (SELECT clock_timestamp() AS moment) AS clock
 WHERE n.id = s.id AND n.fence = s.fence
   AND (n.status IN ('sending', 'unknown') OR (n.status = 'pending' AND n.leased_until IS NULL))
 """

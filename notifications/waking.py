@@ -56,6 +56,11 @@ def hint(lane: str) -> None:
         publish(lane)
 
 
+def pause_after(took: float) -> float:
+    """Seconds without a hint after one that took so many to publish."""
+    return min(max(SHORTEST_PAUSE, took * 10), LONGEST_PAUSE)
+
+
 class Unread:
     """Whether a queue's hints pile up, asked once in `LOOK_PAUSE` seconds, and not before the first was published."""
 
@@ -119,8 +124,7 @@ class Waker:
             # Not marked again: the sweep finds what is due. One line a second is enough to tell.
             log.warning("wake_failed", lanes=sorted(lanes), error=type(error).__name__)
             return BROKER_AWAY_PAUSE
-        took = time.monotonic() - started
-        return min(max(SHORTEST_PAUSE, took * 10), LONGEST_PAUSE)
+        return pause_after(time.monotonic() - started)
 
 
 _unread = Unread()

@@ -33,6 +33,7 @@ class SweepThread(threading.Thread):
         self.queues = sorted(queues)
         self.lanes = [lane for lane in LANES if queue_of(lane) in self.queues]
         self.worker_name = f"worker {socket.gethostname()} {os.getpid()}"
+        self.has_more = False
 
     def run(self) -> None:
         from notifications.circuits import probe_what_was_refused
@@ -42,7 +43,7 @@ class SweepThread(threading.Thread):
             expect("sweep")
             self._attempt(self.sweep_once)
             moved("sweep")
-            stopping.wait(settings.SWEEP_INTERVAL)
+            stopping.wait(0 if self.has_more else settings.SWEEP_INTERVAL)
         self._say_goodbye()
 
     def _attempt(self, step: Callable[[], None]) -> None:
@@ -54,13 +55,14 @@ class SweepThread(threading.Thread):
             connection.close()
 
     def sweep_once(self) -> None:
+        """One chunk. Were there a million, nobody would hear of this worker until they are done."""
         from notifications.heartbeats import beat
         from notifications.sweeping import overdue_lanes, sweep
 
+        self.has_more = False
         close_old_connections()
         beat(self.worker_name, "worker", ",".join(self.queues))
-        while sweep().has_more and not stopping.is_stopping():
-            pass
+        self.has_more = sweep().has_more
         for lane in overdue_lanes(self.lanes):
             expect(lane)
             # No daemon: a process that ends waits until what it has begun is settled.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import Celery, bootsteps
 from kombu import Exchange, Queue
 
 #: One queue for each priority, so that urgent lanes and bulk lanes can have workers of their own.
@@ -62,3 +63,27 @@ def queues(url: str) -> list[Queue]:
         Queue(name, Exchange(name, "topic"), routing_key=name, queue_arguments=arguments)
         for name in QUEUES
     ]
+
+
+class DeclareQueues(bootsteps.StartStopStep):
+    """A worker declares the queues that it does not read, too: Celery's next step binds all of them.
+
+    That step, DelayedDelivery, makes the queues in which a wake-up waits that is tried again later.
+    """
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def include_if(self, parent: Any) -> bool:
+        return is_rabbitmq(parent.app.conf.broker_url)
+
+    def start(self, parent: Any) -> None:
+        for queue in parent.app.amqp.queues.values():
+            queue(parent.connection.default_channel).declare()
+
+
+def declare_queues_in_worker(app: Celery) -> None:
+    """To be called in a worker, before it starts."""
+    from celery.worker.consumer.delayed_delivery import DelayedDelivery
+
+    app.steps["consumer"].add(DeclareQueues)
+    DelayedDelivery.requires = (*(DelayedDelivery.requires or ()), DeclareQueues)

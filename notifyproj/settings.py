@@ -214,6 +214,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = broker.transport_options(CELERY_BROKER_URL, RE
 CELERY_BROKER_USE_SSL = broker.tls(CELERY_BROKER_URL)
 CELERY_TASK_QUEUES = broker.queues(CELERY_BROKER_URL)
 CELERY_TASK_ROUTES = ["notifications.waking.route"]
+CELERY_BROKER_NATIVE_DELAYED_DELIVERY_QUEUE_TYPE = "classic"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A Redis that answers, but refuses (full, read-only after a failover), is no reason for a worker to end.

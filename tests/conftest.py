@@ -149,9 +149,9 @@ def _a_worker_is_alive() -> bool:
 
 def _surroundings() -> dict[str, str]:
     database = connection.settings_dict
-    host = quote(database["HOST"], safe="")
+    host, port = quote(database["HOST"], safe=""), database["PORT"] or 5432
     return {
-        "DATABASE_URL": f"postgres://{database['USER']}@{host}/{database['NAME']}",
+        "DATABASE_URL": f"postgres://{database['USER']}@{host}:{port}/{database['NAME']}",
         "REDIS_URL": django_settings.REDIS_URL,
         "REDIS_KEY_PREFIX": django_settings.REDIS_KEY_PREFIX,
         "SWEEP_INTERVAL": "1",

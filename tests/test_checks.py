@@ -148,3 +148,34 @@ def test_a_sensible_retention_is_no_problem(settings: Any, days: int) -> None:
 def test_a_retention_shorter_than_an_idempotency_key_is_an_error(settings: Any, days: int) -> None:
     settings.RETENTION_DAYS = days
     assert ids(checks.retention()) == ["notifications.E020"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis:6379/0",
+        "rediss://redis:6380/0",
+        "redis+socket:///run/valkey.sock?virtual_host=0",
+        "amqp://user:password@rabbit:5672/notifyproj",
+        "amqps://rabbit",
+        "amqp://rabbit1;amqp://rabbit2",
+    ],
+)
+def test_a_broker_that_celery_can_use_is_no_problem(settings: Any, url: str) -> None:
+    settings.CELERY_BROKER_URL = url
+    assert checks.broker_url() == []
+
+
+@pytest.mark.parametrize(
+    ("url", "scheme"),
+    [
+        ("rabbitmq://rabbit", "rabbitmq"),
+        ("rabbit:5672", "no scheme"),
+        ("amqp://rabbit;redis://redis", "amqp and redis"),
+    ],
+)
+def test_a_broker_that_celery_cannot_use_is_named(settings: Any, url: str, scheme: str) -> None:
+    settings.CELERY_BROKER_URL = url
+    [found] = checks.broker_url()
+    assert ids([found]) == ["notifications.E015"]
+    assert found.msg.endswith(f"begins with {scheme}.")

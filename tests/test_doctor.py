@@ -276,6 +276,7 @@ def test_a_heartbeat_tells_how_far_the_clock_is_off(monkeypatch: pytest.MonkeyPa
     [
         ("redis://:canary-password@127.0.0.1:1/0", "broker_unreachable"),
         ("amqp://guest:canary-password@127.0.0.1:1//", "broker_unreachable"),
+        ("amqp://a:b@127.0.0.1:1//;amqp://a:canary-password@127.0.0.1:1//", "broker_unreachable"),
         ("carrier-pigeon://127.0.0.1/", "broker_url_wrong"),
         ("nonsense", "broker_url_wrong"),
     ],

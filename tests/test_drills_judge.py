@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drills.evidence import Call
 from drills.judge import FORWARD, Acceptance, Answer, Change, Row, Verdict, judge
 from notifications.models import Status
 
@@ -50,6 +51,26 @@ def test_an_end_that_nobody_brought_about_is_a_loss(status: str) -> None:
 def test_failed_is_an_end_only_where_a_vendor_refused() -> None:
     assert verdict([PROMISED], [], [row("failed")], refused=["a"]).is_clean
     assert verdict([PROMISED], [], [row("failed")], refused=["b"]).lost == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "outcome", "for_good"),
+    [
+        ("smtp", "refuse 550", True),
+        ("smtp", "refuse 451", False),
+        ("smtp", "refuse 535", False),
+        ("mailgun", "refuse 400", True),
+        ("mailgun", "refuse 401", False),
+        ("mailgun", "refuse 429", False),
+        ("mailgun", "refuse 503", False),
+        ("mailgun", "accept_error 500", False),
+        ("smtp", "accept", False),
+    ],
+)
+def test_only_a_refusal_of_the_message_itself_counts_as_one(
+    vendor: str, outcome: str, for_good: bool
+) -> None:
+    assert Call(vendor, "a", "", 0.0, outcome).refused_for_good is for_good
 
 
 def test_a_status_is_an_end_where_the_drill_brings_it_about() -> None:

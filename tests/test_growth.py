@@ -12,6 +12,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
+from uuid_utils.compat import uuid7
 
 from notifications.admin import search
 from notifications.ids import first_of
@@ -134,3 +135,20 @@ def test_the_consoles_list_of_a_project_reads_few_pages(
 def test_the_consoles_search_reads_few_pages(old_and_bulk: None) -> None:
     assert pages_read(lambda: search.found("newsletter")) < MOST_PAGES
     assert Notification.objects.filter(reference="newsletter").count() > OLD
+
+
+def test_a_create_reads_few_pages_however_many_rows_there_are(
+    client_of_alice: APIClient, old_and_bulk: None
+) -> None:
+    inserts: list[tuple[str, Any]] = []
+
+    def note(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        if "INSERT INTO notifications_notification" in sql:
+            inserts.append((sql, parameters | {"id": uuid7()}))
+        return execute(sql, parameters, many, context)
+
+    body = {"user_id": "ann", "channel": "in_app", "message": "Hello"}
+    with connection.execute_wrapper(note):
+        assert client_of_alice.post(URL, body, format="json").status_code == 201
+    (insert,) = inserts
+    assert _pages_of(*insert) < 60

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from notifications import changes, housekeeping, ids, stopping
-from notifications.models import Attempt, IdempotencyKey, Notification
+from notifications.models import Attempt, Circuit, IdempotencyKey, Notification
 from tests.factories import AttemptFactory, NotificationFactory
 
 pytestmark = pytest.mark.django_db
@@ -150,3 +150,19 @@ def test_what_an_operator_is_resending_just_now_stays() -> None:
         meanwhile.join(10)
     assert found == [0]
     assert prune() == {old.id, resent.id}
+
+
+def test_a_circuit_that_nothing_has_tried_for_a_day_is_no_longer_open() -> None:
+    """Its project writes from another address by now, or has nothing to send."""
+    for sender, hours in (("old@example.com", 25), ("new@example.com", 23)):
+        Circuit.objects.create(
+            provider="smtp", sender=sender, open_until=timezone.now() - timedelta(hours=hours)
+        )
+    prune()
+    assert Circuit.objects.get(open_until=None).sender == "old@example.com"
+
+
+def test_what_was_unknown_for_long_stays_for_a_while_once_it_is_settled() -> None:
+    held = ended("unknown", days=31)
+    changes.settle_as_arrived(held.id)
+    assert prune() == {held.id}

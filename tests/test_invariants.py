@@ -267,6 +267,13 @@ def test_what_was_made_before_the_window_is_seen_only_when_asked_for():
     assert broken(window=None) == {"sent_without_acceptance": [old.id]}
 
 
+def test_of_a_busy_day_only_the_newest_are_looked_at(monkeypatch):
+    first, second = (sent() for _ in range(2))
+    monkeypatch.setattr(invariants, "NEWEST", 0)
+    assert broken() == {"sent_without_acceptance": [second.id]}
+    assert broken(window=None) == {"sent_without_acceptance": [first.id, second.id]}
+
+
 def test_a_look_that_takes_too_long_is_given_up_and_said(monkeypatch):
     slow = invariants.Invariant("slow", "SELECT NULL::uuid FROM pg_sleep(30)", "", "")
     monkeypatch.setattr(invariants, "INVARIANTS", (slow,))

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, close_old_connections, connection, connections, transaction
 
-from notifyproj.postgres.base import Rest
+from notifyproj.postgres.base import Rest, rest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -75,3 +75,24 @@ def test_leaving_a_transaction_whose_connection_is_gone_opens_no_other(settings)
     with pytest.raises(OperationalError), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(5)")
     assert connection.connection is None
+
+
+def test_a_migration_takes_as_long_as_it_takes(settings):
+    settings.DATABASE_DEADLINE = 0.2
+    other = connections.create_connection("default")
+    try:
+        with other.schema_editor(atomic=False) as editor:
+            editor.execute("SELECT pg_sleep(0.5)")
+        with pytest.raises(OperationalError), other.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(5)")
+    finally:
+        other.close()
+
+
+def test_a_request_that_begins_while_postgresql_rests_is_not_refused_before_it_is_answered():
+    """Django looks at the open connection first, outside of every handler: an error there is a bare 500."""
+    connection.ensure_connection()
+    rest.begin()
+    close_old_connections()
+    with pytest.raises(OperationalError):
+        connection.cursor()

@@ -49,3 +49,10 @@ def test_an_urgent_lane_that_ends_waits_no_more(slots):
     slots.leave("email.high")
     slots.give_back(1)
     assert slots.take("email.normal", 4, nobody_calls) == 1
+
+
+def test_a_flood_of_urgent_calls_slows_other_lanes_down_and_does_not_stop_them(slots):
+    slots.take("email.high", 4, nobody_calls)
+    slots.take("email.high", 4, lambda: None)
+    slots.give_back(1)
+    assert [slots.take("email.normal", 4, lambda: None) for _ in range(10)] == [0] * 9 + [1]

@@ -213,3 +213,18 @@ def test_a_worker_drains_only_the_lanes_of_its_own_queues():
     NotificationFactory(lane="sandbox", due_at=timezone.now() - timedelta(seconds=10))
     SweepThread(["low"]).sweep_once()
     assert Notification.objects.get().status == "pending"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_with_much_to_sweep_says_between_the_chunks_that_it_is_alive(monkeypatch):
+    monkeypatch.setattr(sweeping, "CHUNK", 2)
+    for _ in range(3):
+        NotificationFactory(expires_at=timezone.now() - AGO)
+    sweeper = SweepThread([])
+    heard = []
+    monkeypatch.setattr("notifications.heartbeats.beat", lambda *args: heard.append(args))
+    sweeper.sweep_once()
+    assert (sweeper.has_more, Notification.objects.filter(status="expired").count()) == (True, 2)
+    sweeper.sweep_once()
+    assert (sweeper.has_more, Notification.objects.filter(status="expired").count()) == (False, 3)
+    assert len(heard) == 2

@@ -104,10 +104,12 @@ def test_hints_that_nobody_reads_do_not_pile_up(monkeypatch, redis_client):
     redis_client.delete(key)
 
 
-def test_on_a_busy_machine_hints_come_more_rarely():
-    waker = Waker(lambda lane: time.sleep(0.02))
-    waker.mark("email.high")
-    assert waker._publish_marked() >= 0.2
-    waker = Waker(lambda lane: None)
-    waker.mark("email.high")
-    assert waker._publish_marked() == waking.SHORTEST_PAUSE
+@pytest.mark.parametrize(("took", "pause"), [(0.0001, 0.01), (0.005, 0.05), (3, 0.25)])
+def test_the_longer_publishing_takes_the_more_rarely_hints_come(took, pause):
+    assert waking.pause_after(took) == pytest.approx(pause)
+
+
+def test_a_retried_wake_up_stays_with_the_workers_of_its_lane():
+    """Celery gives a retry the exchange that it came from, and to its router no queue."""
+    assert waking.route(waking.DRAIN_TASK, ("sms.low",), {}, {}) == {"queue": "low"}
+    assert waking.route("notifications.tasks.housekeeping", (), {}, {}) is None

@@ -92,8 +92,9 @@ def paused() -> Iterator[Finding]:
 
 
 def circuits() -> Iterator[Finding]:
-    opened = list(Circuit.objects.filter(open_until__isnull=False).order_by("provider", "sender"))
-    for circuit in opened[:MOST_CIRCUITS]:
+    are_open = Circuit.objects.filter(open_until__isnull=False).order_by("provider", "sender")
+    opened = list(are_open[:MOST_CIRCUITS])
+    for circuit in opened:
         yield _open(circuit)
     if not opened:
         yield ok("circuits", "No provider is being left alone.")

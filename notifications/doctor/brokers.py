@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
 
 import redis
 from django.conf import settings
@@ -12,9 +12,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from notifications.doctor.findings import Finding, error, ok, warning, words
+from notifyproj import broker
 
 #: Seconds each has for its answer.
-DEADLINE = 0.5
+DEADLINE = 3.0
 
 _BROKER_ADVICE = (
     "Look whether it runs, and at CELERY_BROKER_URL (or REDIS_URL, which stands for it): host, port, password. "
@@ -23,17 +24,16 @@ _BROKER_ADVICE = (
 _COUNTERS_ADVICE = "Look whether it runs, and at REDIS_URL: host, port, password. Requests are not limited meanwhile."
 
 
-def examine() -> Iterator[Finding]:
+def examine(deadline: float = DEADLINE) -> Iterator[Finding]:
     """Both asked once; where they are one, as they are by default, one question is enough."""
-    broker = _asked("broker", _ask_broker)
-    counters = _asked("counters", _ask_counters) if _are_two() else broker
-    yield _of_broker(broker)
+    counters = _failure(_ask_redis, deadline)
+    yield _of_broker(_failure(_ask_broker, deadline) if _are_two() else counters)
     yield _of_counters(counters)
 
 
 def evicting() -> Iterator[Finding]:
     """A Redis that throws keys away when it is full would throw wake-ups away."""
-    with _redis() as client:
+    with _redis(DEADLINE) as client:
         memory = client.info("memory")
     policy = memory.get("maxmemory_policy", "noeviction")
     if memory.get("maxmemory") and policy != "noeviction":
@@ -78,51 +78,49 @@ def _of_counters(failure: Exception | None) -> Finding:
     )
 
 
-def _asked(what: str, ask: Callable[[], None]) -> Exception | None:
+def _failure(ask: Callable[[float], None], deadline: float) -> Exception | None:
     """What came of it. Clients raise all kinds of errors, OSError and KeyError among them."""
     try:
-        ask()
+        ask(deadline)
     except Exception as failure:
         return failure
     return None
 
 
-def _ask_broker() -> None:
-    if not _are_two():
-        _ask_counters()
-        return
+def _ask_broker(deadline: float) -> None:
     url = settings.CELERY_BROKER_URL
-    options = {"socket_timeout": DEADLINE, "socket_connect_timeout": DEADLINE}
-    of_redis = url.startswith("redis")
-    if "://" not in url:
-        raise ValueError("no URL")  # Kombu would take it for a host.
+    if not set(broker.schemes_of(url)) <= broker.REDIS | broker.RABBITMQ:
+        raise ValueError("no broker that we know")
+    options = ("read", "write") if broker.is_rabbitmq(url) else ("socket", "socket_connect")
     with Connection(
-        url, connect_timeout=DEADLINE, transport_options=options if of_redis else {}
+        url,
+        connect_timeout=deadline,
+        ssl=settings.CELERY_BROKER_USE_SSL,
+        transport_options={f"{name}_timeout": deadline for name in options},
     ) as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
 
 
-def _ask_counters() -> None:
-    with _redis() as client:
+def _ask_redis(deadline: float) -> None:
+    with _redis(deadline) as client:
         client.ping()
 
 
-def _redis() -> redis.Redis:
+def _redis(deadline: float) -> redis.Redis:
     return redis.Redis.from_url(
         settings.REDIS_URL,
-        socket_timeout=DEADLINE,
-        socket_connect_timeout=DEADLINE,
+        socket_timeout=deadline,
+        socket_connect_timeout=deadline,
         retry=Retry(NoBackoff(), 0),
     )
 
 
 def _are_two() -> bool:
     """Whether the broker is another server than REDIS_URL's. Celery spells a UNIX socket in another way."""
-    broker = settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://")
-    return bool(broker.replace("?virtual_host=", "?db=") != settings.REDIS_URL)
+    url = settings.CELERY_BROKER_URL.replace("redis+socket://", "unix://")
+    return bool(url.replace("?virtual_host=", "?db=") != settings.REDIS_URL)
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", query="").geturl()
+    """Of each server, where there are several. A password may hold anything, also what ends one in a URL."""
+    return ";".join(re.sub("://.*@", "://...@", server) for server in url.split(";"))

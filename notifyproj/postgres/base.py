@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
+from django.db.backends.postgresql.schema import DatabaseSchemaEditor
 from psycopg.abc import RV, PQGen
 
 
@@ -57,10 +58,12 @@ rest = Rest()
 
 
 class DeadlineConnection(psycopg.Connection[Any]):
-    """A connection whose every wait ends after `settings.DATABASE_DEADLINE` seconds."""
+    """A connection whose every wait ends after `settings.DATABASE_DEADLINE` seconds, or `patience` where it is set."""
+
+    patience: float | None = None
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        deadline = settings.DATABASE_DEADLINE
+        deadline = self.patience or settings.DATABASE_DEADLINE
         try:
             answer = super().wait(gen, interval, deadline if timeout is None else timeout)
         except psycopg.errors._WaitTimeout as error:
@@ -75,6 +78,21 @@ class DeadlineConnection(psycopg.Connection[Any]):
         return answer
 
 
+class SchemaEditor(DatabaseSchemaEditor):
+    """Migrations: an index of a large table takes as long as it takes. Given up, it would be left invalid."""
+
+    LONGEST_STATEMENT = 7 * 24 * 3600.0
+
+    def execute(self, *statement: Any, **parameters: Any) -> Any:
+        self.connection.ensure_connection()
+        connection = self.connection.connection
+        connection.patience = self.LONGEST_STATEMENT
+        try:
+            return super().execute(*statement, **parameters)
+        finally:
+            connection.patience = None
+
+
 class _Database:
     """psycopg, as Django's backend uses it, but for the class of its connections."""
 
@@ -86,11 +104,16 @@ class _Database:
 
 class DatabaseWrapper(base.DatabaseWrapper):
     Database = _Database()  # type: ignore[assignment]  # stands for the module
+    SchemaEditorClass = SchemaEditor
 
     def ensure_connection(self) -> None:
         with self.wrap_database_errors:
             rest.refuse()
         super().ensure_connection()
+
+    def get_autocommit(self) -> bool:
+        """Django asks at the start of each request, and would connect (or, resting, fail) to find out."""
+        return self.autocommit if self.connection is not None else super().get_autocommit()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         try:

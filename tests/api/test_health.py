@@ -36,6 +36,11 @@ EVERY_COMPONENT = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notifications.health.ANSWER_REMEMBERED", 0.0)
+
+
 def health(client: Client, expect: int = 200) -> dict[str, Any]:
     response = client.get("/api/v1/health")
     assert response.status_code == expect, response.content
@@ -81,6 +86,16 @@ def test_each_lane_says_what_waits_and_for_how_long(client: Client) -> None:
 def test_a_lane_that_is_overdue_for_long_is_degraded(client: Client) -> None:
     overdue(40)
     assert health(client)["status"] == "degraded"
+
+
+def test_many_who_ask_at_once_cost_the_database_one_answer(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifications.health.ANSWER_REMEMBERED", 60.0)
+    first = health(client)
+    with CaptureQueriesContext(connection) as captured:
+        assert health(client) == first
+    assert len(captured) == 0
 
 
 def test_it_is_down_when_nothing_goes_out(client: Client) -> None:
@@ -192,6 +207,14 @@ def test_a_database_user_without_rights_makes_it_down(client: Client) -> None:
     assert document["components"]["database"]["status"] == "down"
     assert "may not read or change" in document["components"]["database"]["detail"]
     assert "stranger_to_our_tables" not in str(document)
+
+
+def test_a_commit_that_may_be_forgotten_is_named_and_does_not_make_it_down(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL synchronous_commit = off")
+    document = health(client)
+    assert document["status"] == "degraded"
+    assert document["components"]["database"]["detail"].startswith("synchronous_commit is off")
 
 
 def test_a_disk_that_is_almost_full_is_named_without_saying_where(
