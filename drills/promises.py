@@ -15,8 +15,6 @@ from uuid import UUID
 
 from django.db import connection
 
-from notifications.models import Attempt, Notification
-
 #: One call: a notification's id and the fence under which it was begun.
 Name = tuple[UUID, int]
 
@@ -43,6 +41,9 @@ ALLOWED: dict[str, frozenset[tuple[str, str]]] = {
     ),
     "cancel": frozenset({("pending", "cancelled")}),
     "forget": frozenset({("pending", "cancelled")}),
+    "vouch": frozenset({("unknown", "sent")}),
+    "give_up": frozenset({("unknown", "failed")}),
+    "observe": frozenset(),
     "retry_now": frozenset(),
     "resend": frozenset(),
     "submit": frozenset(),
@@ -54,12 +55,15 @@ REPEATABLE = frozenset({"inbox"})
 POSSIBLY_ACCEPTED = frozenset({"accepted", "ambiguous", None})
 FINAL = frozenset({"sent", "delivered", "failed", "cancelled", "expired"})
 
-_NOTIFICATION = (
-    *("id", "status", "fence", "leased_until", "due_at", "expires_at", "review_at", "resends"),
-    *("lapses", "attempt_count", "provider", "provider_message_id", "priority", "failure_kind"),
-    *("failure_code", "sent_at", "resend_of_id", "erased_at", "flow__paused"),
-)
-_ATTEMPT = ("notification_id", "fence", "outcome", "code", "provider_message_id", "finished_at")
+_ROWS = """
+SELECT n.id, status, fence, leased_until, due_at, expires_at, review_at, resends, lapses, attempt_count, provider,
+       provider_message_id, priority, failure_kind, failure_code, sent_at, resend_of_id, erased_at, flow.paused
+FROM notifications_notification n JOIN notifications_flow flow ON flow.id = n.flow_id
+"""
+_CALLS = """
+SELECT notification_id, fence, outcome, code, provider_message_id, finished_at FROM notifications_attempt
+"""
+_OPEN_CIRCUITS = "SELECT provider FROM notifications_circuit WHERE open_until IS NOT NULL"
 
 
 class BrokenPromiseError(AssertionError):
@@ -110,6 +114,12 @@ class Snapshot:
     now: datetime
     rows: dict[UUID, Row]
     calls: dict[Name, Call]
+    #: Providers that are to be left alone, but for one probe.
+    open_circuits: frozenset[str]
+
+    @property
+    def unanswered(self) -> frozenset[Name]:
+        return frozenset(name for name, call in self.calls.items() if call.outcome is None)
 
     def calls_of(self, notification_id: UUID) -> list[Call]:
         return [call for call in self.calls.values() if call.id == notification_id]
@@ -123,6 +133,8 @@ class World:
     handed_over: list[Name] = field(default_factory=list)
     #: How often the provider took each notification.
     accepted: Counter[UUID] = field(default_factory=Counter)
+    #: Calls that are to find out whether an open circuit may close.
+    probes: set[Name] = field(default_factory=set)
     #: The answers that a worker has stored, the first of each call.
     answered: dict[Name, str] = field(default_factory=dict)
     #: `resends` of the notification when each call began.
@@ -130,6 +142,10 @@ class World:
     #: What callers were told is stored, and what they were told is cancelled.
     stored: set[UUID] = field(default_factory=set)
     cancelled: set[UUID] = field(default_factory=set)
+    #: Of these an operator said that they arrived; nobody else needs to know it.
+    vouched: set[UUID] = field(default_factory=set)
+    #: The project's answer to `unknown`: "resend", "hold" or empty for what the priority says.
+    policy: str = ""
     #: The calls of a notification that had begun when an operator resent it.
     begun_when_resent: dict[UUID, int] = field(default_factory=dict)
 
@@ -157,11 +173,18 @@ class Step:
 
 def take_snapshot() -> Snapshot:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        now = cursor.fetchone()[0]
-    rows = {values[0]: Row(*values) for values in Notification.objects.values_list(*_NOTIFICATION)}
-    attempts: Iterable[Any] = Attempt.objects.values_list(*_ATTEMPT)
-    return Snapshot(now, rows, {values[:2]: Call(*values) for values in attempts})
+
+        def ask(statement: str) -> list[Any]:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+        [[now]] = ask("SELECT clock_timestamp()")
+        return Snapshot(
+            now,
+            {values[0]: Row(*values) for values in ask(_ROWS)},
+            {values[:2]: Call(*values) for values in ask(_CALLS)},
+            frozenset(provider for (provider,) in ask(_OPEN_CIRCUITS)),
+        )
 
 
 def check_step(step: Step, before: Snapshot, after: Snapshot, world: World) -> None:
@@ -175,7 +198,7 @@ def check_step(step: Step, before: Snapshot, after: Snapshot, world: World) -> N
         unchanged = after.calls[name] == call
         _promise(unchanged or call.outcome is None, "an outcome was written twice", call)
     for row in after.rows.values():
-        _check_begin(before.rows.get(row.id), row, before.now)
+        _check_begin(before, row, world)
         _check_row(row, after, world)
     _check_world(after, world)
 
@@ -202,17 +225,21 @@ def _check_fence(step: Step, before: Row, after: Row) -> None:
         return
     named = {name for names in step.names if names is not None for name in names}
     owned = named & {(before.id, before.fence), (after.id, after.fence)}
-    _promise(owned, f"{step.actors} changed a row with an older fence", after)
+    _promise(owned, f"{step.actors} changed what was not theirs, or no longer", after)
 
 
-def _check_begin(before: Row | None, after: Row, now: datetime) -> None:
-    """What goes out was somebody's, whose lease held, and not too late."""
+def _check_begin(earlier: Snapshot, after: Row, world: World) -> None:
+    """What goes out was somebody's, whose lease held, not too late, and no open circuit stood in its way."""
+    before = earlier.rows.get(after.id)
     if after.status != "sending" or before is None or before.status == "sending":
         return
-    held = before.leased_until is not None and before.leased_until > now
+    held = before.leased_until is not None and before.leased_until > earlier.now
     _promise(held, "a row was begun without a lease that holds", after)
-    too_late = after.expires_at is not None and after.expires_at <= now
+    too_late = after.expires_at is not None and after.expires_at <= earlier.now
     _promise(not too_late, "an expired row was begun", after)
+    closed = after.provider not in earlier.open_circuits
+    probe = (after.id, after.fence) in world.probes
+    _promise(closed or probe, "a row was begun although the circuit is open", after)
 
 
 def _check_row(row: Row, after: Snapshot, world: World) -> None:
@@ -225,7 +252,7 @@ def _check_row(row: Row, after: Snapshot, world: World) -> None:
     _promise(0 <= row.attempt_count <= len(calls), "attempts counted wrongly", row)
     if row.status == "failed":
         _promise(row.failure_kind and row.failure_code, "failed without a reason", row)
-    if row.status in {"sent", "delivered"}:
+    if row.status in {"sent", "delivered"} and row.id not in world.vouched:
         _promise(world.accepted[row.id], "sent, but the provider never took it", row)
         _promise(any(call.outcome == "accepted" for call in calls), "sent without a record", row)
     if row.provider not in REPEATABLE:
@@ -234,7 +261,7 @@ def _check_row(row: Row, after: Snapshot, world: World) -> None:
 
 def _check_copies(row: Row, calls: list[Call], world: World) -> None:
     """Twice only where a resend from `unknown` says so, and by policy never three times."""
-    _promise(row.resends <= 1, "the policy resent it more than once", row)
+    _promise(row.resends <= (world.policy != "hold"), "the policy resent it too often", row)
     _promise(world.accepted[row.id] <= 1 + row.resends, "the provider took it too often", row)
     possible = [call for call in calls if call.outcome in POSSIBLY_ACCEPTED]
     turns = Counter(world.resends_at[call.id, call.fence] for call in possible)
@@ -278,13 +305,14 @@ def is_at_rest(after: Snapshot) -> bool:
     )
 
 
-def check_rest(after: Snapshot) -> None:
+def check_rest(after: Snapshot, world: World) -> None:
     """With healthy workers and time, all reach an end, or an `unknown` that only an operator decides."""
     waiting = [row for row in after.rows.values() if row.status not in FINAL]
     _promise(is_at_rest(after), "never came to an end", *waiting)
     resent = {row.resend_of_id for row in after.rows.values()}
     for row in waiting:
-        held = row.priority == "low" or row.resends or row.id in resent or row.erased_at
+        by_policy = world.policy == "hold" or (world.policy == "" and row.priority == "low")
+        held = by_policy or row.resends or row.id in resent or row.erased_at
         late = row.expires_at is not None and row.expires_at <= after.now
         _promise(held or late, "held, although the policy says resend", row)
 

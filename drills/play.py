@@ -1,0 +1,32 @@
+"""Plays the model (model.py) until enough statements have been checked, and says what it has seen as JSON.
+
+    python -m drills.play STATEMENTS SEED
+
+On the database of DATABASE_URL, which it empties. Ends with 1, and the shortest story that it found, when a promise was
+broken; the same seed finds it again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import django
+
+#: Examples between two looks at how far it has come, and the statements of each.
+EXAMPLES, STEPS = 20, 50
+
+
+def main(statements: int, seed: int) -> None:
+    django.setup()
+    from drills import model
+
+    with model.surroundings():
+        while model.Engine.seen["statements"] < statements:
+            model.play(EXAMPLES, STEPS, seed=seed)
+            seed += 1
+    print(json.dumps(model.Engine.seen), flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
