@@ -155,10 +155,11 @@ class Drain:
 
     def _deliver(self) -> None:
         while True:
-            # A slot that is free is filled first; what can wait is done while the calls are under way.
+            # Answers first: each that is stored is one `unknown` less, should the worker die. A claim is made
+            # while calls are under way.
+            self._settle()
             self._observe()
             self._refill()
-            self._settle()
             self._claim_ahead()
             if self._is_finished():
                 return
