@@ -42,7 +42,7 @@ def explain(
         case Status.PENDING:
             return _pending(notification, last, now, paused, circuit)
         case Status.SENDING:
-            return f"Being sent: {_provider(notification)} has it since {_since(last, now)}."
+            return f"Being sent: {_provider(notification)} has had it for {_since(last, now)}."
         case Status.SENT:
             return _sent(notification, last, now)
         case Status.DELIVERED:
@@ -81,7 +81,7 @@ def _pending(
 
 def trouble(circuit: Circuit, now: datetime) -> str:
     """Why nothing is sent through an open circuit, since when, and when that is tried again."""
-    since = f" since {duration(now - circuit.opened_at)}" if circuit.opened_at else ""
+    since = f", for {duration(now - circuit.opened_at)} now" if circuit.opened_at else ""
     words = _quoted(circuit.code, circuit.detail)
     in_brackets = f" ({words})" if words else ""
     return f"{_what_is_wrong(circuit)}{since}{in_brackets}; next try {next_try(circuit, now)}"
@@ -115,7 +115,7 @@ def _when(notification: Notification, last: Attempt | None, now: datetime) -> st
     overdue = now - notification.due_at
     if overdue < timedelta(seconds=2):
         return "Waiting: due now"
-    return f"Waiting for a worker: due since {duration(overdue)}"
+    return f"Waiting for a worker: overdue by {duration(overdue)}"
 
 
 def _in_brackets(notification: Notification, last: Attempt | None) -> str:

@@ -1138,7 +1138,7 @@ def test_an_older_release_goes_on_making_projects(db: None) -> None:
 
 @pytest.fixture
 def refused(settings: Any) -> Circuit:
-    """The provider of e-mails refuses our log-in since a minute."""
+    """The provider of e-mails has refused our log-in for a minute."""
     settings.EMAIL_URL = "smtp://127.0.0.1:1"
     now = timezone.now()
     return Circuit.objects.create(
@@ -1153,7 +1153,7 @@ def refused(settings: Any) -> Circuit:
 
 
 CIRCUITS = "/admin/notifications/circuit/"
-TROUBLE = "smtp refuses our account since 5 min (535 &lt;b&gt;log-in&lt;/b&gt; failed)"
+TROUBLE = "smtp refuses our account, for 5 min now (535 &lt;b&gt;log-in&lt;/b&gt; failed)"
 
 
 def test_an_open_circuit_is_said_on_the_first_page_and_on_what_waits_for_it(

@@ -58,7 +58,7 @@ def test_a_scheduled_one_tells_its_time() -> None:
 
 def test_an_overdue_one_waits_for_a_worker() -> None:
     assert said(notification(due_at=NOW - timedelta(minutes=5))) == (
-        "Waiting for a worker: due since 5 min."
+        "Waiting for a worker: overdue by 5 min."
     )
 
 
@@ -82,7 +82,7 @@ def circuit(cause: str = "refused", **fields: Any) -> Circuit:
 def test_an_open_circuit_holds_what_is_due_and_says_why_since_when_and_until_when() -> None:
     waiting = notification(expires_at=NOW + HOUR)
     assert said(waiting, circuit=circuit()) == (
-        "Held: smtp refuses our account since 5 min (535 log-in failed); next try in 20 s. "
+        "Held: smtp refuses our account, for 5 min now (535 log-in failed); next try in 20 s. "
         "That costs it no attempt. It is given up at 4 May 2026, 13:00 UTC."
     )
     assert said(notification(), paused=True, circuit=circuit()).startswith("Held: its flow is")
@@ -91,7 +91,7 @@ def test_an_open_circuit_holds_what_is_due_and_says_why_since_when_and_until_whe
 def test_an_open_circuit_is_told_also_of_what_is_due_later() -> None:
     later = notification(due_at=NOW + HOUR)
     assert said(later, circuit=circuit("unreachable", code="", detail="")) == (
-        "Waiting: to be sent in 1 h. At present smtp cannot be reached since 5 min; next try in 20 s."
+        "Waiting: to be sent in 1 h. At present smtp cannot be reached, for 5 min now; next try in 20 s."
     )
 
 
@@ -100,11 +100,11 @@ def test_an_open_circuit_is_told_also_of_what_is_due_later() -> None:
     [
         (
             {"sender": "shop@example.com"},
-            "smtp refuses our account or the sender shop@example.com since",
+            "smtp refuses our account or the sender shop@example.com, for",
         ),
-        ({"cause": "throttled"}, "smtp wants a pause since 5 min"),
+        ({"cause": "throttled"}, "smtp wants a pause, for 5 min now"),
         ({"cause": "failing", "sender": "s@example.com"}, "calls to smtp with the sender s@"),
-        ({"cause": "failing"}, "too many calls to smtp fail since 5 min"),
+        ({"cause": "failing"}, "too many calls to smtp fail, for 5 min now"),
         ({"open_until": NOW}, "; next try with the next one due"),
     ],
 )
@@ -118,7 +118,8 @@ def test_what_is_too_late_is_not_promised() -> None:
 
 def test_a_sending_one_tells_who_has_it_and_for_how_long() -> None:
     assert (
-        said(notification(status="sending"), attempt(None)) == "Being sent: smtp has it since 3 s."
+        said(notification(status="sending"), attempt(None))
+        == "Being sent: smtp has had it for 3 s."
     )
 
 
