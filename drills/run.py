@@ -74,7 +74,7 @@ class Run:
             self.note(f"DOES NOT HOLD: {sentence}")
 
     def judge(self, stack: Stack, *, part: str = "", **allowed: Collection[str]) -> Verdict:
-        """Have the judge weigh the stack's evidence, and expect no fault of any kind.
+        """Have the judge weigh the stack's evidence, and expect no fault of any kind; the ledger's own invariants too.
 
         `allowed`: see `Stack.judge`. `part` stands before each figure, where a drill has several.
         """
@@ -87,6 +87,8 @@ class Run:
                 self.figure(f"{prefix}{kind}", len(refs))
             shown = ", ".join(refs[:SHOWN])
             self.expect(f"{prefix}no {kind} (but {len(refs)}: {shown})", not refs)
+        breaches = stack.breaches()
+        self.expect(f"{prefix}the ledger's invariants hold (but {breaches})", not breaches)
         return verdict
 
 

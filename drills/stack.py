@@ -350,6 +350,20 @@ class Stack:
                 ends=ends,
             )
 
+    def breaches(self) -> list[str]:
+        """What `manage.py doctor` has to say against the ledger: its invariants, as operators run them."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", "doctor", "--json"],
+            cwd=ROOT, env=self.servers.environment(self.database) | self.settings,
+            stdout=subprocess.PIPE, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        findings = json.loads(done.stdout)["findings"]
+        return [
+            f"{found['code']}: {found['detail']}"
+            for found in findings
+            if found["component"] == "ledger" and found["severity"] != "ok"
+        ]
+
     @property
     def answers(self) -> list[Answer]:
         return evidence.answers(self.folder)

@@ -88,7 +88,7 @@ def _kill(
         stack.vendors.tell(smtp=Behaviour(delay=0.02))
         clients = stack.post(count=sends, connections=4, priority=priority)
         for number in range(1, kills + 1):
-            overdue = max(overdue, _await_accepted(stack, number * sends // (kills + 1)))
+            overdue = max(overdue, _await_ended(stack, number * sends // (kills + 1)))
             for worker in choose(workers):
                 worker.kill()
             stranded |= _stranded(stack)
@@ -104,12 +104,12 @@ def _kill(
     return verdict, len(stranded)
 
 
-def _await_accepted(stack: Stack, number: int, seconds: float = 120) -> float:
-    """Until the vendor has taken so many. Returns how long a lease had been over meanwhile, at most."""
+def _await_ended(stack: Stack, number: int, seconds: float = 120) -> float:
+    """Until so many are sent or unknown. Returns how long a lease had been over meanwhile, at most."""
     end, overdue = time.monotonic() + seconds, 0.0
-    while stack.vendors.accepted < number:
+    while stack.count("status IN ('sent', 'unknown')") < number:
         if time.monotonic() > end:
-            raise TimeoutError(f"the vendor has not taken {number} after {seconds:.0f} s")
+            raise TimeoutError(f"{number} have not ended after {seconds:.0f} s")
         [(now,)] = stack.query(OVERDUE_LEASE)
         overdue = max(overdue, float(now))
         time.sleep(0.05)
