@@ -134,13 +134,14 @@ BREAKS: dict[str, tuple[ModuleType, str, str, str, Story]] = {
 }
 
 
-def tell(story: Story) -> None:
-    """From the beginning to the end, at which all must be at rest."""
+def tell(*stories: Story) -> None:
+    """Each from the beginning to the end, at which all must be at rest."""
     with model.surroundings():
-        engine = Engine()
-        engine.begin_with(["email.normal"], policy="resend", overlapping=False)
-        story(engine)
-        engine.teardown()
+        for story in stories:
+            engine = Engine()
+            engine.begin_with(["email.normal"], policy="resend", overlapping=False)
+            story(engine)
+            engine.teardown()
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -153,3 +154,42 @@ def test_the_model_notices_a_broken_engine(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, statement, whole.replace(part, instead))
     with pytest.raises(BrokenPromiseError):
         tell(story)
+
+
+# -- Each with each, at the same moment ------------------------------------------------------------------
+
+
+def change(how: str) -> Story:
+    return lambda engine: engine.meddle(number=0, change=how)
+
+
+def answer(how: str) -> Story:
+    return lambda engine: engine.answer(number=0, answer=how, stored=True)
+
+
+#: What may happen to one that is unknown and due for its review, while worker 0 may still answer.
+HAPPENINGS: dict[str, Story] = {
+    **{how: change(how) for how in ("cancel", "retry", "resend", "vouch", "give_up", "forget")},
+    **{f"answered {how}": answer(how) for how in ("sent", "temporary", "ambiguous")},
+    "sweep": lambda engine: engine.sweep(),
+    "submit": lambda engine: engine.submit("email.normal", "ann", ""),
+    "drain": lambda engine: engine.drain(number=1, which=0, limit=10, begins=True),
+}
+
+
+@pytest.mark.parametrize("first", HAPPENINGS)
+@pytest.mark.parametrize("reviewed", [False, True], ids=["unknown", "due again by policy"])
+def test_two_things_may_happen_at_the_same_moment(first: str, reviewed: bool) -> None:
+    """The first has not committed when the second begins; neither waits for the other for ever."""
+
+    def story_with(second: Story) -> Story:
+        def story(engine: Engine) -> None:
+            go_unknown(engine)
+            engine.time_passes(A_REVIEW, swept=reviewed)
+            engine.overlapping = True
+            HAPPENINGS[first](engine)
+            second(engine)
+
+        return story
+
+    tell(*map(story_with, HAPPENINGS.values()))
