@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 from unittest.mock import patch
 from uuid import UUID
@@ -101,37 +102,51 @@ numbers = st.integers(0, 5)
 mostly = st.sampled_from((True, True, True, False))
 
 
-def event(what: str, **how: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """One thing that happens: a method of `Engine`, and its arguments."""
-    return st.fixed_dictionaries({"what": st.just(what), **how})
+#: What can happen: methods of `Engine`, how often one is chosen before others, and their arguments.
+EVENTS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
+    "drain": (
+        5,
+        {
+            "number": numbers,
+            "which": numbers,
+            "limit": st.sampled_from((10, 1)),
+            "begins": st.booleans(),
+        },
+    ),
+    "answer": (
+        5,
+        {
+            "number": numbers,
+            "answer": st.sampled_from((*ANSWERS, "ambiguous_accepted")),
+            "stored": mostly,
+        },
+    ),
+    "time_passes": (4, {"seconds": st.sampled_from(PERIODS), "swept": mostly}),
+    "submit": (
+        2,
+        {
+            "lane": st.sampled_from(sorted(LANES)),
+            "person": st.sampled_from(PEOPLE),
+            "key": st.sampled_from(("", "", "a")),
+        },
+    ),
+    "meddle": (2, {"number": numbers, "change": st.sampled_from(CHANGES)}),
+    "use_claim": (
+        3,
+        {"number": numbers, "how": st.sampled_from(("begin", "begin", "begin", *USES))},
+    ),
+    "settle": (1, {"number": numbers, "answer_lost": st.booleans()}),
+    "settle_once_more": (1, {"number": numbers, "which": numbers}),
+    "die": (1, {"number": numbers, "accepted": st.booleans()}),
+    "sweep": (1, {}),
+}
 
 
-DRAIN = event("drain", number=numbers, which=numbers, limit=st.sampled_from((10, 1)), begins=mostly)
-ANSWER = event(
-    "answer",
-    number=numbers,
-    answer=st.sampled_from((*ANSWERS, "ambiguous_accepted")),
-    stored=mostly,
-)
-TIME = event("time_passes", seconds=st.sampled_from(PERIODS), swept=mostly)
-CHANGE = event("meddle", number=numbers, change=st.sampled_from(CHANGES))
-SUBMIT = event(
-    "submit",
-    lane=st.sampled_from(sorted(LANES)),
-    person=st.sampled_from(PEOPLE),
-    key=st.sampled_from(("", "", "a")),
-)
-#: What nearly every story needs is there several times. (As rules of their own, Hypothesis would leave some of them
-#: out of each example.)
-EVENTS = st.one_of(
-    *(DRAIN, DRAIN, DRAIN, DRAIN, ANSWER, ANSWER, ANSWER, ANSWER, TIME, TIME, TIME),
-    *(SUBMIT, SUBMIT, CHANGE, CHANGE),
-    event("use_claim", number=numbers, how=st.sampled_from(("begin", *USES))),
-    event("settle", number=numbers, answer_lost=st.booleans()),
-    event("settle_once_more", number=numbers, which=numbers),
-    event("die", number=numbers, accepted=st.booleans()),
-    event("sweep"),
-)
+def event_of(what: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"what": st.just(what), **EVENTS[what][1]})
+
+
+events = st.sampled_from([what for what, (weight, _) in EVENTS.items() for _ in range(weight)])
 
 
 @dataclass
@@ -181,7 +196,7 @@ class Engine(RuleBasedStateMachine):
         self.in_flight: list[Call] = []
         self.ids: list[UUID] = []
         self.lanes: set[str] = set()
-        self.overlapping = self.healing = False
+        self.overlapping = self.healing = self.broken = False
         self.open_act: Act | None = None
         erase_everything()
         intake.forget_flows()
@@ -203,7 +218,7 @@ class Engine(RuleBasedStateMachine):
             self.submit(lane, "ann", "")
         self.overlapping = overlapping
 
-    @rule(event=EVENTS)
+    @rule(event=events.flatmap(event_of))
     def happens(self, event: dict[str, Any]) -> None:
         how = {name: value for name, value in event.items() if name != "what"}
         getattr(self, event["what"])(**how)
@@ -341,18 +356,31 @@ class Engine(RuleBasedStateMachine):
     def beginning(
         self, worker: Worker, lane: str, rows: list[Claimed], learn: Callable[[Any], None]
     ) -> Act:
-        statement = lambda: queue.begin(rows, LANES[lane], SEND_LEASE)  # noqa: E731
-        return Act("begin", statement, learn, worker, names_of(rows))
+        return Act(
+            "begin",
+            partial(queue.begin, rows, LANES[lane], SEND_LEASE),
+            learn,
+            worker,
+            names_of(rows),
+        )
 
     def give_back(self, worker: Worker, lane: str, rows: list[Claimed]) -> None:
-        statement = lambda: queue.give_back(rows)  # noqa: E731
-        self.do(Act("give_back", statement, learn_nothing, worker, names_of(rows)))
+        self.do(
+            Act("give_back", partial(queue.give_back, rows), learn_nothing, worker, names_of(rows))
+        )
 
     def fail_unsent(self, worker: Worker, lane: str, rows: list[Claimed]) -> None:
         if rows[1:]:
             worker.holds[lane] = rows[1:]
-        statement = lambda: queue.fail_unsent(rows[0], "rendering_failed", "no")  # noqa: E731
-        self.do(Act("fail_unsent", statement, learn_nothing, worker, names_of(rows[:1])))
+        self.do(
+            Act(
+                "fail_unsent",
+                partial(queue.fail_unsent, rows[0], "rendering_failed", "no"),
+                learn_nothing,
+                worker,
+                names_of(rows[:1]),
+            )
+        )
 
     def settle(self, number: int, answer_lost: bool) -> None:
         answered = [worker for worker in self.workers if worker.answers]
@@ -373,8 +401,15 @@ class Engine(RuleBasedStateMachine):
         """Tell the breaker what the answers say about the provider."""
         observed, worker.observed = worker.observed, []
         if any(each.sign.cause or each.probe for each in observed):
-            statement = lambda: worker.breaker.note(observed)  # noqa: E731
-            self.do(Act("observe", statement, learn_nothing, worker, frozenset()))
+            self.do(
+                Act(
+                    "observe",
+                    partial(worker.breaker.note, observed),
+                    learn_nothing,
+                    worker,
+                    frozenset(),
+                )
+            )
 
     def settle_once_more(self, number: int, which: int) -> None:
         have_stored = [worker for worker in self.workers if worker.stored]
@@ -391,8 +426,7 @@ class Engine(RuleBasedStateMachine):
                 if name in self.world.resends_at:
                     self.world.answered.setdefault(name, settlement.verdict.outcome)
 
-        statement = lambda: queue.settle(settlements, REVIEW_AFTER)  # noqa: E731
-        return Act("settle", statement, learn, worker, names)
+        return Act("settle", partial(queue.settle, settlements, REVIEW_AFTER), learn, worker, names)
 
     def die(self, number: int, accepted: bool) -> None:
         """Kill -9: what was claimed, under way, or answered and not stored is forgotten. The provider may have
@@ -463,15 +497,9 @@ class Engine(RuleBasedStateMachine):
             self.run(first)
 
     def run(self, act: Act, meanwhile: Act | None = None) -> None:
-        before = self.before
-        acts = [act]
-        if meanwhile:
-            acts = [meanwhile, act]
-            with OpenTransaction(meanwhile) as other:
-                answer = told(act.run)
-            answers = [other.answer, answer]
-        else:
-            answers = [told(act.run)]
+        self.broken = True
+        before, acts = self.before, [meanwhile, act] if meanwhile else [act]
+        answers = run_both(meanwhile, act) if meanwhile else [told(act.run)]
         self.before = after = take_snapshot()
         for name in after.calls.keys() - before.calls.keys():
             self.world.resends_at[name] = after.rows[name[0]].resends
@@ -482,8 +510,9 @@ class Engine(RuleBasedStateMachine):
         names = (own_names(done, before) for done in acts)
         step = Step(tuple(done.kind for done in acts), tuple(names))
         promises.check_step(step, before, after, self.world)
-        if act.kind == "settle" and not meanwhile and act.names:
+        if step.actors == ("settle",) and act.names:
             promises.check_settled(act.names & before.calls.keys(), before, after)
+        self.broken = False
 
     def count(self, acts: list[Act], before: Snapshot, after: Snapshot) -> None:
         settled = [name for act in acts if act.kind == "settle" for name in act.names or ()]
@@ -505,6 +534,8 @@ class Engine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """All workers die; healthy ones and time must bring everything to rest."""
+        if self.broken:
+            return
         self.finish_open_act()
         self.overlapping, self.healing = False, True
         self.workers = [Worker(number) for number in range(WORKERS)]
@@ -577,6 +608,13 @@ class OpenTransaction:
     @classmethod
     def close(cls) -> None:
         cls.thread.submit(lambda: connection.close()).result(10)
+
+
+def run_both(first: Act, second: Act) -> list[Any]:
+    """What the two return; the first commits when the second waits for it, or has ended."""
+    with OpenTransaction(first) as other:
+        answer = told(second.run)
+    return [other.answer, answer]
 
 
 def told(run: Callable[[], Any]) -> Any:

@@ -13,8 +13,8 @@ import sys
 
 import django
 
-#: Examples between two looks at how far it has come, and the statements of each.
-EXAMPLES, STEPS = 20, 50
+#: What happens in each example, and how many of them there are between two looks at how far it has come.
+STEPS, EXAMPLES = 50, 100
 
 
 def main(statements: int, seed: int) -> None:
@@ -23,7 +23,7 @@ def main(statements: int, seed: int) -> None:
 
     with model.surroundings():
         while model.Engine.seen["statements"] < statements:
-            model.play(EXAMPLES, STEPS, seed=seed)
+            model.play(min(EXAMPLES, statements // STEPS), STEPS, seed=seed)
             seed += 1
     print(json.dumps(model.Engine.seen), flush=True)
 

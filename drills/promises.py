@@ -235,7 +235,8 @@ def _check_begin(earlier: Snapshot, after: Row, world: World) -> None:
         return
     held = before.leased_until is not None and before.leased_until > earlier.now
     _promise(held, "a row was begun without a lease that holds", after)
-    too_late = after.expires_at is not None and after.expires_at <= earlier.now
+    # As it was then: forgetting a person ends the time of what is in flight, so that it is not tried again.
+    too_late = before.expires_at is not None and before.expires_at <= earlier.now
     _promise(not too_late, "an expired row was begun", after)
     closed = after.provider not in earlier.open_circuits
     probe = (after.id, after.fence) in world.probes
