@@ -21,7 +21,8 @@ from rest_framework.test import APIClient
 
 from bench import rows
 from bench.figures import Figures
-from notifications import health, intake, queue, sweeping
+from notifications import intake, invariants, queue, sweeping
+from notifications.doctor import backlog
 from notifications.models import Flow, Notification
 from users import directory
 from users.models import ApiKey, Project, Recipient
@@ -124,8 +125,11 @@ class Growth:
     def measure(self) -> dict[str, Cost]:
         costs = {"create": self._create(), "claim of 100": self._claim()}
         costs |= {name: self._read(*call) for name, call in self._reads().items()}
-        costs["health, its lanes"] = _median(_explained(health.LANES, ()) for _ in range(READS))
-        overdue = {"overdue": sweeping.OVERDUE}
+        carried = {"lanes": ["email.normal"], "providers": ["smtp"]}
+        overdue = carried | {"overdue": sweeping.OVERDUE, "unswept": invariants.UNSWEPT}
+        costs["health, its lanes"] = _median(
+            _explained(backlog.LANES, overdue) for _ in range(READS)
+        )
         costs["sweep, overdue lanes"] = _median(
             _explained(sweeping.OVERDUE_LANES, overdue) for _ in range(READS)
         )
