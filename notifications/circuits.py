@@ -27,7 +27,7 @@ from notifications.providers.base import (
     Sent,
     Temporary,
 )
-from notifications.queue import storable
+from notifications.storable import storable
 
 log = structlog.get_logger(__name__)
 

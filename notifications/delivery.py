@@ -19,9 +19,16 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connection
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    connection,
+    transaction,
+)
 
-from notifications import providers, queue
+from notifications import providers, queue, receipts
 from notifications.circuits import Breaker, Observation, Sign, sign_of
 from notifications.models import LANES, SANDBOX_LANE
 from notifications.providers.base import (
@@ -232,7 +239,8 @@ class Drain:
             first, second = second, first
         rows = first() or second()
         moved(self.lane)
-        self.claimed.extend(rows)
+        self.claimed.extend(row for row in rows if not row.suppressed)
+        queue.cancel_suppressed([row for row in rows if row.suppressed])
         self.exhausted = not rows
         return not self.exhausted
 
@@ -409,7 +417,7 @@ class Drain:
 
     def _store(self, settlements: list[Settlement]) -> None:
         try:
-            queue.settle(settlements, settings.UNKNOWN_REVIEW_AFTER)
+            self._record(settlements)
         except (DataError, IntegrityError):
             # One that cannot be stored must not take the others with it.
             if len(settlements) == 1:
@@ -417,6 +425,15 @@ class Drain:
                 return
             for settlement in settlements:
                 self._store([settlement])
+
+    def _record(self, settlements: list[Settlement]) -> None:
+        telling = [each for each in settlements if each.verdict.tells_more]
+        if not telling:
+            return queue.settle(settlements, settings.UNKNOWN_REVIEW_AFTER)
+        with transaction.atomic():
+            queue.settle(settlements, settings.UNKNOWN_REVIEW_AFTER)
+            for each in telling:
+                receipts.note_answer(self.provider.name, each.id, each.verdict)
 
 
 def call(provider: Provider, message: Message) -> Sent | ProviderError:

@@ -16,7 +16,14 @@ from django.db import transaction
 from django.db.models import Case, F, Value, When
 from django.db.models.functions import Now
 
-from notifications.models import Attempt, Notification, NotificationQuerySet, Status
+from notifications.models import (
+    Attempt,
+    Notification,
+    NotificationQuerySet,
+    Receipt,
+    Status,
+    Suppression,
+)
 from users.models import Forgetting, Recipient
 
 #: Rows one transaction erases at most, so that it holds its locks for a moment only.
@@ -117,6 +124,9 @@ def _erase_rows(ids: list[UUID]) -> None:
         recipient=None,
     )
     Attempt.objects.filter(notification__in=ids).exclude(detail="").update(detail="")
+    Receipt.objects.filter(notification__in=ids).update(detail="", raw="")
+    # The address stays on the list, or it would be written to again.
+    Suppression.objects.filter(notification__in=ids).update(detail="")
 
 
 def _remove(recipient_id: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -15,7 +16,14 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from notifications import ids, stopping
-from notifications.models import Circuit, Heartbeat, IdempotencyKey, Notification
+from notifications.models import (
+    Circuit,
+    Heartbeat,
+    IdempotencyKey,
+    Notification,
+    Receipt,
+    SpentToken,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +35,15 @@ LONGEST_RUN = 60.0
 SHORTEST_RETENTION_DAYS = settings.IDEMPOTENCY_KEY_TTL // 86400
 
 
+#: A signature is refused after five minutes (providers/anymail_webhooks.py); its token need not be known for longer.
+TOKENS_KEPT = timedelta(hours=1)
+#: For which a receipt whose notification is not found is kept: of another application's mail, mostly.
+UNMATCHED_KEPT = timedelta(days=30)
+
+
 def prune(seconds: float = LONGEST_RUN) -> None:
-    """Delete idempotency keys past their 7 days, processes long gone, and what RETENTION_DAYS says.
+    """Delete idempotency keys past their 7 days, processes long gone, receipts that never found their notification, and
+    what RETENTION_DAYS says.
 
     Close circuits that nothing has tried for a day: their provider or their project's sender is another one by now,
     and they would be reported as open for ever.
@@ -38,6 +53,8 @@ def prune(seconds: float = LONGEST_RUN) -> None:
         open_until=None, trips=0
     )
     Heartbeat.objects.filter(seen_at__lt=Now() - timedelta(days=1)).delete()
+    SpentToken.objects.filter(spent_at__lt=Now() - TOKENS_KEPT).delete()
+    prune_unmatched_receipts(end)
     keys = prune_keys(end)
     notifications = prune_notifications(end)
     if keys or notifications:
@@ -47,10 +64,19 @@ def prune(seconds: float = LONGEST_RUN) -> None:
 def prune_keys(end: float) -> int:
     """Until `end` (of the monotonic clock). Returns how many."""
     age = timedelta(seconds=settings.IDEMPOTENCY_KEY_TTL)
-    old = IdempotencyKey.objects.filter(created_at__lt=Now() - age)
+    return _delete_all(IdempotencyKey.objects.filter(created_at__lt=Now() - age), end)
+
+
+def prune_unmatched_receipts(end: float) -> int:
+    """Until `end` (of the monotonic clock). Returns how many."""
+    old = Receipt.objects.filter(notification=None, received_at__lt=Now() - UNMATCHED_KEPT)
+    return _delete_all(old, end)
+
+
+def _delete_all(rows: QuerySet[Any], end: float) -> int:
     pruned = 0
-    while _goes_on(end) and (chunk := list(old.values_list("id", flat=True)[:CHUNK])):
-        IdempotencyKey.objects.filter(id__in=chunk).delete()
+    while _goes_on(end) and (chunk := list(rows.values_list("pk", flat=True)[:CHUNK])):
+        rows.filter(pk__in=chunk).delete()
         pruned += len(chunk)
     return pruned
 

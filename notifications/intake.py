@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from uuid_utils.compat import uuid7
 
-from notifications import providers
+from notifications import providers, suppressions
 from notifications.models import SANDBOX_LANE, IdempotencyKey, Notification, Status, lane_of
 from notifications.retry import lifetime
 from notifications.waking import wake
@@ -67,8 +67,8 @@ class Accepted:
 # A destination that is no recipient's own address: a new recipient's, a fallback.
 _GIVEN = "SELECT %(recipient_id)s::bigint, %(user_id)s, %(address)s"
 
-#: `{found}` is a query for (recipient_id, user_id, address): nothing is stored where it finds nobody, or nobody who
-#: can be reached.
+#: `{found}` is a query for (recipient_id, user_id, address): nothing is stored where it finds nobody, nobody who can be
+#: reached, or a suppressed address.
 _INSERT = """
 INSERT INTO notifications_notification (
     id, project_id, flow_id, recipient_id, user_id, channel, priority, live, api_key_id,
@@ -83,13 +83,18 @@ SELECT
     moment, %(scheduled_for)s, due, coalesce(%(expires_at)s, due + %(lifetime)s), 0, 0, 0, 0, %(resend_of)s
 FROM
     ({found}) AS found (recipient_id, user_id, address),
-    (SELECT moment, greatest(%(scheduled_for)s, moment) AS due FROM clock_timestamp() AS moment) AS clock
-WHERE found.address <> '' OR %(in_sandbox)s
+    (SELECT moment, greatest(%(scheduled_for)s, moment) AS due FROM clock_timestamp() AS moment) AS clock,
+    users_project project
+WHERE project.id = %(project_id)s AND (found.address <> '' OR %(in_sandbox)s) AND NOT EXISTS ({stopped})
 RETURNING {stored}
 """
 _STORED = [field.attname for field in Notification._meta.concrete_fields]
 INSERTS = {
-    query: _INSERT.format(found=query, stored=", ".join(_STORED))
+    query: _INSERT.format(
+        found=query,
+        stopped=suppressions.stopped_by("found.address", "%(channel)s::text", "%(category)s::text"),
+        stored=", ".join(f"notifications_notification.{name}" for name in _STORED),
+    )
     for query in (directory.BY_USER_ID, directory.BY_ADDRESS, _GIVEN)
 }
 
@@ -100,7 +105,7 @@ _flows: dict[tuple[int, str], int] = {}
 def submit(submission: Submission) -> Accepted:
     """Store the notification, and wake its lane.
 
-    Raises Refused (nothing was stored, the recipient neither), Conflict, IdempotencyKeyInUse or
+    Raises Refused (nothing was stored, the recipient neither), Conflict (`suppressed`), IdempotencyKeyInUse or
     IdempotencyKeyReused.
     """
     lane = lane_for(submission.channel, submission.priority, submission.live)
@@ -207,10 +212,12 @@ def _insert(submission: Submission, flow_id: int, in_sandbox: bool) -> Notificat
     )
     # Nearly every notification goes to somebody we know. One statement is a transaction by itself.
     known = _insert_found(search.query, values | search.parameters()) if search else None
-    return known or _insert_destination(values, _destination(submission, in_sandbox))
+    return known or _insert_destination(submission, values, _destination(submission, in_sandbox))
 
 
-def _insert_destination(values: dict[str, Any], destination: Destination) -> Notification:
+def _insert_destination(
+    submission: Submission, values: dict[str, Any], destination: Destination
+) -> Notification:
     with transaction.atomic(savepoint=False):
         recipient_id = destination.recipient_id or directory.make(
             values["project_id"], values["channel"], destination
@@ -221,7 +228,11 @@ def _insert_destination(values: dict[str, Any], destination: Destination) -> Not
             "address": destination.address,
         }
         notification = _insert_found(_GIVEN, values | given)
-    assert notification is not None
+        if notification is None:
+            field = "recipient" if submission.recipient else "user_id"
+            raise suppressions.refusal_of(
+                submission.project_id, submission.channel, destination.address, field
+            )
     return notification
 
 

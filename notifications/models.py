@@ -1,4 +1,4 @@
-"""The ledger: flows, circuits, notifications and attempts. PostgreSQL is the queue.
+"""The ledger: flows, circuits, notifications, attempts, receipts and suppressions. PostgreSQL is the queue.
 
 A `Notification` with status `pending` and `due_at` in the past IS the queue entry. Models decide about
 themselves; they never enqueue or send: no signals, no side effects in `save()`.
@@ -11,9 +11,9 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models.functions import Lower, Now
 
-from users.models import ApiKey, Project, Recipient
+from users.models import Address, ApiKey, Project, Recipient
 
 
 class Channel(models.TextChoices):
@@ -373,6 +373,134 @@ class Attempt(models.Model):
         if self.finished_at is None:
             return None
         return round((self.finished_at - self.started_at).total_seconds() * 1000)
+
+
+class Receipt(models.Model):
+    """What a provider told us later about one message, as it came. Stored first, applied after (receipts.py).
+
+    The words are those of providers/events.py. One event is one row, however often it is told.
+    """
+
+    provider = models.CharField(max_length=50)
+    #: The provider's own id of the event, or one made of what never changes of it.
+    event_id = models.CharField(max_length=255)
+    event = models.CharField(max_length=13)
+    reject_reason = models.CharField(max_length=12, blank=True)
+    code = models.CharField(max_length=100, blank=True)
+    detail = models.TextField(blank=True)
+    #: When it happened, by the provider's clock; when it came, where it does not say.
+    occurred_at = models.DateTimeField()
+    received_at = models.DateTimeField(db_default=Now())
+    #: What it is about, as it says: our id, which travelled with the message, and the provider's.
+    named_id = models.UUIDField(null=True, blank=True)
+    provider_message_id = models.CharField(max_length=255, blank=True)
+    raw = models.TextField(blank=True)
+    #: The notification it is about; NULL until that is found.
+    notification = models.ForeignKey(
+        Notification, models.CASCADE, null=True, related_name="receipts", db_index=False
+    )
+    applied_at = models.DateTimeField(null=True, blank=True)
+    #: When it is looked at next, while its notification is not found. Each wait doubles.
+    due_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ("occurred_at", "id")
+        constraints = (
+            models.UniqueConstraint(fields=("provider", "event_id"), name="receipt_event"),
+        )
+        indexes = (
+            # receipts.apply(): what is to be looked at.
+            models.Index(
+                fields=("due_at",), name="receipt_due", condition=Q(applied_at__isnull=True)
+            ),
+            # A notification's page, and whether a receipt says that it was accepted (invariants.py).
+            models.Index(
+                fields=("notification", "occurred_at"),
+                name="receipt_notification",
+                condition=Q(notification__isnull=False),
+            ),
+            # housekeeping.prune(): what never found its notification.
+            models.Index(
+                fields=("received_at",), name="receipt_unmatched", condition=Q(notification=None)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.event}"
+
+
+class SpentToken(models.Model):
+    """A vendor's word that may be used once, where its signature does not cover what is said (Mailgun's).
+
+    Whoever catches one cannot say something else with it; the vendor may repeat itself.
+    """
+
+    token = models.CharField(max_length=255, primary_key=True)
+    #: SHA-256 of the body it came with.
+    digest = models.BinaryField(max_length=32)
+    spent_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        # housekeeping.prune() removes those that are too old to be accepted anyway.
+        indexes = (models.Index(fields=("spent_at",), name="spent_token_age"),)
+
+    def __str__(self) -> str:
+        return self.token
+
+
+class Suppression(models.Model):
+    """An address of a project that must not be written to. See suppressions.py."""
+
+    class Reason(models.TextChoices):
+        HARD_BOUNCE = "hard_bounce", "Hard bounce: there is no such mailbox or phone"
+        STOP = "stop", "STOP: the person has answered an SMS so"
+        COMPLAINT = "complaint", "Complaint: the person has called it spam"
+        UNSUBSCRIBE = "unsubscribe", "Unsubscribed"
+        MANUAL = "manual", "By hand"
+
+    class Source(models.TextChoices):
+        RECEIPT = "receipt", "A receipt"
+        REFUSAL = "refusal", "A provider's refusal"
+        API = "api", "The API"
+        CONSOLE = "console", "The console"
+        IMPORT = "import", "An import"
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    project = models.ForeignKey(Project, models.PROTECT, related_name="+", db_index=False)
+    channel = models.CharField(max_length=5, choices=Address.Channel.choices)
+    #: In lower case: two spellings of an address are one mailbox.
+    address = models.CharField(max_length=320)
+    reason = models.CharField(max_length=11, choices=Reason.choices, default=Reason.MANUAL)
+    source = models.CharField(max_length=7, choices=Source.choices, editable=False)
+    detail = models.TextField(blank=True, help_text="What you know of it.")
+    #: By which notification, and which receipt of it, we learned so.
+    notification = models.ForeignKey(
+        Notification, models.SET_NULL, null=True, editable=False, related_name="+"
+    )
+    receipt = models.ForeignKey(
+        Receipt, models.SET_NULL, null=True, editable=False, related_name="+"
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    #: These stop everything, also the categories that a project calls mandatory: nobody would get it.
+    ABSOLUTE: ClassVar[tuple[str, ...]] = (Reason.HARD_BOUNCE, Reason.STOP)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = (
+            # Also the index by which intake and CLAIM ask, and the console's search over all projects.
+            models.UniqueConstraint(
+                fields=("address", "channel", "project"), name="suppression_address"
+            ),
+            models.CheckConstraint(
+                condition=Q(address=Lower("address")), name="suppression_lower_case"
+            ),
+        )
+        # GET /suppressions, newest first (ids are time-ordered).
+        indexes = (models.Index(fields=("project", "id"), name="suppression_project"),)
+
+    def __str__(self) -> str:
+        return self.address
 
 
 class IdempotencyKey(models.Model):

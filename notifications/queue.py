@@ -1,4 +1,4 @@
-"""The queue's statements: CLAIM (and its two special cases), BEGIN, SETTLE, GIVE BACK.
+"""The queue's statements: CLAIM (and its two special cases), BEGIN, SETTLE, GIVE BACK, CANCEL what is suppressed.
 
 Each is one statement that commits by itself, and each is conditional on the row's `fence`, which every claim
 raises: whoever holds an older fence can change nothing any more. Only the database's clock decides: `now()` in
@@ -16,14 +16,17 @@ from uuid import UUID
 
 from django.db import connection
 
+from notifications import suppressions
 from notifications.retry import Verdict
+from notifications.storable import storable
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A row that is ours until its lease ends, with all that rendering needs.
 
-    `probe`: its call is to find out whether an open circuit may close.
+    `suppressed`: why it must not go out, if so (suppressions.py). `probe`: its call is to find out whether an open
+    circuit may close.
     """
 
     id: UUID
@@ -37,6 +40,7 @@ class Claimed:
     from_email: str
     from_name: str
     reply_to: str
+    suppressed: str = ""
     probe: bool = False
 
     @property
@@ -56,14 +60,15 @@ class Settlement:
 
 
 # How each claim ends: the rows of `due` are ours, with all that rendering needs (the fields of `Claimed`).
-_TAKE_DUE = """
+_TAKE_DUE = f"""
 UPDATE notifications_notification n
 SET leased_until = clock_timestamp() + make_interval(secs => %(lease)s), fence = n.fence + 1
 FROM due, users_project project
 WHERE n.id = due.id AND project.id = n.project_id
 RETURNING n.id, n.fence, n.attempt_count, n.channel, n.address, n.title, n.message, n.html,
-          project.from_email, project.from_name, project.reply_to
-"""
+          project.from_email, project.from_name, project.reply_to,
+          coalesce(({suppressions.stopped_by("n.address", "n.channel", "n.category")}), '')
+"""  # noqa: S608  (constants)
 
 # `Claimed.sender`, in SQL. The sandbox has no circuits, whatever it stands in for.
 SENDER = "CASE WHEN flow.lane LIKE 'email.%%' THEN project.from_email ELSE '' END"
@@ -230,6 +235,16 @@ WHERE n.id = %(id)s AND n.fence = %(fence)s AND n.status = 'pending'
 """
 
 
+# Of what a worker has claimed and not begun.
+CANCEL_SUPPRESSED = """
+UPDATE notifications_notification n
+SET status = 'cancelled', leased_until = NULL,
+    failure_kind = 'permanent', failure_code = 'suppressed', failure_detail = claimed.reason
+FROM unnest(%(ids)s::uuid[], %(fences)s::int[], %(reasons)s::text[]) AS claimed (id, fence, reason)
+WHERE n.id = claimed.id AND n.fence = claimed.fence AND n.status = 'pending'
+"""
+
+
 def claim(lane: str, provider: str, limit: int, lease: float) -> list[Claimed]:
     """Take up to `limit` due rows of the lane for `lease` seconds, an equal share from each flow."""
     return _claim(CLAIM, lane=lane, provider=provider, limit=limit, lease=lease)
@@ -299,6 +314,16 @@ def give_back(rows: Sequence[Claimed]) -> None:
         cursor.execute(GIVE_BACK, _names(rows))
 
 
+def cancel_suppressed(rows: Sequence[Claimed]) -> None:
+    """Cancel those claimed rows whose address must not be written to. No provider was asked."""
+    if not rows:
+        return
+    rows = sorted(rows, key=attrgetter("id"))
+    with connection.cursor() as cursor:
+        reasons = {"reasons": [row.suppressed for row in rows]}
+        cursor.execute(CANCEL_SUPPRESSED, _names(rows) | reasons)
+
+
 def fail_unsent(row: Claimed, code: str, detail: str) -> None:
     """Fail a claimed row for which no provider was asked."""
     with connection.cursor() as cursor:
@@ -309,11 +334,6 @@ def fail_unsent(row: Claimed, code: str, detail: str) -> None:
             "detail": storable(detail)[:2000],
         }
         cursor.execute(FAIL_UNSENT, parameters)
-
-
-def storable(text: str) -> str:
-    """A vendor's words as PostgreSQL takes them: without NUL and lone surrogates."""
-    return text.replace("\x00", "").encode(errors="replace").decode()
 
 
 def _names(rows: Iterable[Claimed | Settlement]) -> dict[str, Any]:

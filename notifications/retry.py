@@ -13,6 +13,7 @@ from notifications.providers.base import (
     Sent,
     Temporary,
 )
+from notifications.providers.events import Event
 
 #: Longest wait between two attempts, in seconds.
 LONGEST_WAIT = 3600.0
@@ -36,7 +37,8 @@ class Verdict:
     """What an answer of a provider means for its notification.
 
     `status` is the one to store; `wait` (seconds) says when a `pending` one is due again; `spent` is False
-    where the attempt must not count. `outcome` is the attempt's.
+    where the attempt must not count. `outcome` is the attempt's. `reject_reason` says what is wrong with the address,
+    and `events` what the provider has told at once of what becomes of the message (providers/events.py).
     """
 
     status: str
@@ -47,6 +49,13 @@ class Verdict:
     failure_kind: str = ""
     wait: float | None = None
     spent: bool = True
+    reject_reason: str = ""
+    events: tuple[Event, ...] = ()
+
+    @property
+    def tells_more(self) -> bool:
+        """More than what is stored with the notification and its attempt."""
+        return bool(self.reject_reason or self.events)
 
 
 def lifetime(channel: str, priority: str) -> timedelta | None:
@@ -87,6 +96,7 @@ def judge(
             outcome="accepted",
             detail=answer.detail,
             provider_message_id=answer.provider_message_id,
+            events=answer.events,
         )
     if isinstance(answer, Temporary):
         return _temporary(answer, attempt, max_attempts, chance)
@@ -106,9 +116,16 @@ def judge(
             code=answer.code,
             detail=answer.detail,
             failure_kind="permanent",
+            reject_reason=answer.reject_reason or "",
         )
     assert isinstance(answer, Ambiguous), answer
-    return Verdict(status="unknown", outcome="ambiguous", code=answer.code, detail=answer.detail)
+    return Verdict(
+        status="unknown",
+        outcome="ambiguous",
+        code=answer.code,
+        detail=answer.detail,
+        events=answer.events,
+    )
 
 
 def _temporary(answer: Temporary, attempt: int, max_attempts: int, chance: float) -> Verdict:

@@ -10,7 +10,7 @@ from celery import Task, shared_task
 from django.db import InterfaceError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 
-from notifications import delivery, forgetting, stopping
+from notifications import delivery, forgetting, receipts, stopping
 from notifications import housekeeping as pruning
 from notifications.heartbeats import beat
 
@@ -29,6 +29,12 @@ class RetriedTask(Task[..., None]):
 def drain(lane: str) -> None:
     """Something is due in the lane."""
     delivery.drain(lane, stopping.is_stopping)
+
+
+@shared_task(base=RetriedTask)
+def apply_receipts() -> None:
+    """Receipts have come."""
+    receipts.apply_all(stopping.is_stopping)
 
 
 @shared_task(base=RetriedTask)

@@ -16,11 +16,14 @@ from typing import Any
 
 import structlog
 
-from notifications.models import queue_of
+from notifications.models import Priority, queue_of
 
 log = structlog.get_logger(__name__)
 
 DRAIN_TASK = "notifications.tasks.drain"
+RECEIPTS_TASK = "notifications.tasks.apply_receipts"
+#: Marked like a lane: receipts have come that are to be applied.
+RECEIPTS = "receipts"
 #: Seconds between two hints for the same burst: ten times what publishing the last one took, so that hints take
 #: a tenth of one thread's time at most. On a busy machine publishing takes longer, and hints come more rarely.
 SHORTEST_PAUSE = 0.01
@@ -34,7 +37,7 @@ BROKER_AWAY_PAUSE = 1.0
 
 
 def wake(lane: str) -> None:
-    """Mark the lane and return at once."""
+    """Mark the lane, or RECEIPTS, and return at once."""
     _waker.mark(lane)
 
 
@@ -42,17 +45,27 @@ def publish(lane: str) -> None:
     """Send the lane's wake-up to the broker. Raises what the broker's client raises."""
     from notifyproj.celery import app
 
-    app.send_task(DRAIN_TASK, args=(lane,))
+    if lane == RECEIPTS:
+        app.send_task(RECEIPTS_TASK)
+    else:
+        app.send_task(DRAIN_TASK, args=(lane,))
+
+
+def _queue_of(lane: str) -> str:
+    """Receipts settle what is `unknown`, also what is urgent: not behind bulk."""
+    return Priority.NORMAL.value if lane == RECEIPTS else queue_of(lane)
 
 
 def route(name: str, args: tuple[Any, ...], *rest: Any, **options: Any) -> dict[str, str] | None:
     """Celery's router: a wake-up, also a retried one, goes to the workers that look after its lane."""
-    return {"queue": queue_of(args[0])} if name == DRAIN_TASK else None
+    if name == RECEIPTS_TASK:
+        return {"queue": _queue_of(RECEIPTS)}
+    return {"queue": _queue_of(args[0])} if name == DRAIN_TASK else None
 
 
 def hint(lane: str) -> None:
     """publish(), but for a queue that no worker reads: when one does again, its sweep finds what is due."""
-    if not _unread.are_too_many(queue_of(lane)):
+    if not _unread.are_too_many(_queue_of(lane)):
         publish(lane)
 
 

@@ -57,12 +57,15 @@ class SweepThread(threading.Thread):
     def sweep_once(self) -> None:
         """One chunk. Were there a million, nobody would hear of this worker until they are done."""
         from notifications.heartbeats import beat
+        from notifications.receipts import CHUNK, apply
         from notifications.sweeping import overdue_lanes, sweep
 
         self.has_more = False
         close_old_connections()
         beat(self.worker_name, "worker", ",".join(self.queues))
-        self.has_more = sweep().has_more
+        # Before the policy decides about what a receipt settles.
+        receipts_looked_at, _ = apply()
+        self.has_more = sweep().has_more or receipts_looked_at == CHUNK
         for lane in overdue_lanes(self.lanes):
             expect(lane)
             # No daemon: a process that ends waits until what it has begun is settled.

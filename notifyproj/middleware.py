@@ -82,7 +82,7 @@ class ProbeMiddleware:
 
 
 class SecureApiMiddleware:
-    """Refuses API calls over plain http in production.
+    """Refuses API calls and webhooks over plain http in production.
 
     A redirect would teach the caller nothing: the key has already travelled in clear, and will again
     (OWASP ASVS 5.0, 4.1.2). Browsers' pages are redirected by Django's own SecurityMiddleware.
@@ -95,7 +95,7 @@ class SecureApiMiddleware:
         from notifications.api.errors import plain_problem
 
         insecure = settings.SECURE_SSL_REDIRECT and not request.is_secure()
-        if insecure and "Authorization" in request.headers:
+        if insecure and ("Authorization" in request.headers or request.path.startswith("/hooks/")):
             return plain_problem(
                 request, 403, "https_required", "Use https. Consider this key as known to others."
             )

@@ -280,6 +280,8 @@ EMAIL_URL = env.str("EMAIL_URL", "")
 EMAIL_PROVIDER = env.str("EMAIL_PROVIDER", "")
 MAILGUN_API_KEY = env.str("MAILGUN_API_KEY", "")
 MAILGUN_DOMAIN = env.str("MAILGUN_DOMAIN", "")
+#: Several while one takes the other's place; by default the API key, as with older accounts.
+MAILGUN_WEBHOOK_SIGNING_KEY = env.list("MAILGUN_WEBHOOK_SIGNING_KEY", default=[])
 MAILGUN_API_URL = env.str("MAILGUN_API_URL", "https://api.mailgun.net/v3")
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "notifications@localhost")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
@@ -294,15 +296,23 @@ if EMAIL_URL:
 EMAIL_TIMEOUT = 10
 #: Connections that one worker process opens to the SMTP server at most.
 SMTP_MAX_CONNECTIONS = env.int("SMTP_MAX_CONNECTIONS", 16)
-ANYMAIL: dict[str, Any] = env.json("ANYMAIL", {}) | {
-    "MAILGUN_API_KEY": MAILGUN_API_KEY,
-    "MAILGUN_SENDER_DOMAIN": MAILGUN_DOMAIN,
-    "MAILGUN_API_URL": MAILGUN_API_URL,
-}
+#: "user:password" of webhooks from vendors without a signature; several while one takes the other's place.
+WEBHOOK_SECRET = env.list("WEBHOOK_SECRET", default=[])
+ANYMAIL: dict[str, Any] = (
+    {"WEBHOOK_SECRET": WEBHOOK_SECRET}
+    | env.json("ANYMAIL", {})
+    | {
+        "MAILGUN_API_KEY": MAILGUN_API_KEY,
+        "MAILGUN_SENDER_DOMAIN": MAILGUN_DOMAIN,
+        "MAILGUN_API_URL": MAILGUN_API_URL,
+    }
+)
 
 SMS_PROVIDER = env.str("SMS_PROVIDER", "")
 TWILIO_ACCOUNT_SID = env.str("TWILIO_ACCOUNT_SID", "")
 TWILIO_AUTH_TOKEN = env.str("TWILIO_AUTH_TOKEN", "")
+#: Others that may sign a status callback, while one takes the other's place.
+TWILIO_AUTH_TOKEN_FALLBACKS = env.list("TWILIO_AUTH_TOKEN_FALLBACKS", default=[])
 TWILIO_FROM = env.str("TWILIO_FROM", "")
 TWILIO_API_URL = env.str("TWILIO_API_URL", "https://api.twilio.com")
 
@@ -418,7 +428,7 @@ SESSION_COOKIE_AGE = 8 * 3600
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
 # The API refuses plain http instead of redirecting it (notifyproj.middleware.SecureApiMiddleware).
-SECURE_REDIRECT_EXEMPT = [r"^api/", r"^(notifications|users|health)(/|$)"]
+SECURE_REDIRECT_EXEMPT = [r"^api/", r"^hooks/", r"^(notifications|users|suppressions|health)(/|$)"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31_536_000 if PRODUCTION else 0)
 # Both concern the whole domain, which is not ours to decide about; hence off, and no warning about it.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", False)

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-from notifications import views
+from notifications import hooks, views
 
 urlpatterns = [
     path("", views.index, name="index"),
@@ -15,6 +15,8 @@ urlpatterns = [
     re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),
     re_path(r"^api/v1/health/?$", views.HealthView.as_view(), name="health"),
     re_path(r"^health/?$", views.HealthView.as_view()),
+    re_path(r"^hooks/(?P<provider>[a-z0-9_]+)/?$", hooks.receive, name="hook"),
+    re_path(r"^hooks/(?P<provider>[a-z0-9_]+)/(?P<link>[^/]+)/?$", hooks.receive),
     path("api/v1/", include("notifications.api.urls")),
     # The short forms that the older systems used.
     path("", include("notifications.api.urls")),

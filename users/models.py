@@ -46,6 +46,15 @@ class Project(models.Model):
         help_text="The connection broke, or a worker died, while a provider had the message. A change "
         "holds for all that are not yet decided; what is held already stays held.",
     )
+    #: Read with every notification that goes out, not kept with it (notifications/suppressions.py).
+    mandatory_categories = ArrayField(
+        models.CharField(max_length=100),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Separated by commas, for example: receipts, security. These go out also to who has complained or "
+        "unsubscribed; a hard bounce or an SMS STOP stops them too.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

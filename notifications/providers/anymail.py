@@ -21,9 +21,11 @@ from anymail.exceptions import (
     AnymailUnsupportedFeature,
 )
 from anymail.message import AnymailStatus
+from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from notifications.providers import http, mail
+from notifications.providers.anymail_webhooks import Webhooks
 from notifications.providers.base import (
     Ambiguous,
     Message,
@@ -35,6 +37,7 @@ from notifications.providers.base import (
     Temporary,
 )
 from notifications.providers.deadline import Deadline, current
+from notifications.providers.events import Told
 
 
 class Anymail(Provider):
@@ -43,6 +46,7 @@ class Anymail(Provider):
     def __init__(self, name: str) -> None:
         self.name = name
         self._local = threading.local()
+        self._webhooks = Webhooks(name)
 
     def send(self, message: Message, deadline: Deadline) -> Sent:
         email = mail.compose(message)
@@ -64,6 +68,9 @@ class Anymail(Provider):
                 return _ask_mailgun(self._backend())
             except requests.RequestException as error:
                 raise http.failure(error) from error
+
+    def read(self, request: HttpRequest, link: str) -> Told:
+        return self._webhooks.read(request)
 
     def close(self) -> None:
         if hasattr(self._local, "backend"):

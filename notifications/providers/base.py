@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID
 
+from notifications.providers.events import Event, NoWebhooks, RejectReason, Told
+
 if TYPE_CHECKING:
+    from django.http import HttpRequest
+
     from notifications.providers.deadline import Deadline
 
 
@@ -38,11 +42,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """The provider took the message. `delivered` is True only where taking it is delivering it."""
+    """The provider took the message. `delivered` is True only where taking it is delivering it.
+
+    `events`: what it tells at once of what becomes of it, where it needs no webhook for that (the sandbox).
+    """
 
     provider_message_id: str = ""
     detail: str = ""
     delivered: bool = False
+    events: tuple[Event, ...] = ()
 
 
 class ProviderError(Exception):
@@ -79,7 +87,16 @@ class Temporary(ProviderError):
 
 
 class Permanent(ProviderError):
-    """Surely not accepted, and no later try will be: the address or the message is at fault."""
+    """Surely not accepted, and no later try will be: the address or the message is at fault.
+
+    `reject_reason` where it is the address, for whatever message: it is suppressed then (suppressions.py).
+    """
+
+    def __init__(
+        self, code: str, detail: str = "", *, reject_reason: RejectReason | None = None
+    ) -> None:
+        super().__init__(code, detail)
+        self.reject_reason = reject_reason
 
 
 class Misconfigured(ProviderError):
@@ -92,8 +109,13 @@ class Misconfigured(ProviderError):
 class Ambiguous(ProviderError):
     """May or may not have been accepted: the connection broke after the message had gone out.
 
-    Never retried blindly and never handed to another provider; the engine makes it `unknown`.
+    Never retried blindly and never handed to another provider; the engine makes it `unknown`. `events`: as those of
+    `Sent`.
     """
+
+    def __init__(self, code: str, detail: str = "", *, events: tuple[Event, ...] = ()) -> None:
+        super().__init__(code, detail)
+        self.events = events
 
 
 class Provider(abc.ABC):
@@ -126,6 +148,14 @@ class Provider(abc.ABC):
         Raises as `send` does.
         """
         return ""
+
+    def read(self, request: HttpRequest, link: str) -> Told:
+        """What one webhook of the vendor tells: verified, and translated into our words (events.py).
+
+        `link` is what stands behind the vendor's name in the path (callbacks.py). Raises Forged, Unreadable, or
+        NoWebhooks where there are none.
+        """
+        raise NoWebhooks(self.name)
 
     def close(self) -> None:  # noqa: B027  (most keep nothing that has to be closed)
         """Close the connections that the calling thread has kept; the next send opens new ones."""

@@ -1,7 +1,8 @@
-"""SMS by Twilio's own library."""
+"""SMS by Twilio's own library, and its status callbacks."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,15 @@ from typing import Any
 
 import requests
 from django.conf import settings
+from django.http import HttpRequest
 from twilio.base.exceptions import TwilioRestException, TwilioServiceException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.http.response import Response
+from twilio.request_validator import (
+    SIGNATURE_SETTINGS_HEADER,
+    RequestValidator,
+    get_signature_algorithm,
+)
 from twilio.rest import Client
 
 from notifications.providers import http
@@ -25,7 +32,16 @@ from notifications.providers.base import (
     Sent,
     Temporary,
 )
+from notifications.providers.callbacks import callback_url, notification_of, public_url_of
 from notifications.providers.deadline import Deadline
+from notifications.providers.events import (
+    Event,
+    EventType,
+    Forged,
+    RejectReason,
+    Told,
+    Unreadable,
+)
 
 #: What Twilio's codes mean, each with its page: https://www.twilio.com/docs/api/errors/<code>.
 #: Misconfigured is only what every message would meet. What depends on the recipient (his country, his
@@ -41,6 +57,7 @@ MEANINGS: dict[int, type[ProviderError]] = {
     # Our sender: TWILIO_FROM
     21212: Misconfigured,  # invalid From
     21603: Misconfigured,  # From is required
+    21609: Misconfigured,  # our address for status callbacks is invalid: PUBLIC_URL
     21606: Misconfigured,  # From is no number of this account that can send
     21659: Misconfigured,  # From is no Twilio number, or a short code of another country
     21660: Misconfigured,  # From and the account do not belong together
@@ -74,6 +91,33 @@ MEANINGS: dict[int, type[ProviderError]] = {
 }
 
 
+#: What is wrong with the number itself, for whatever message; by the error's code, also that of a receipt.
+REJECT_REASONS: dict[int, RejectReason] = {
+    21211: RejectReason.INVALID,  # invalid To
+    21610: RejectReason.UNSUBSCRIBED,  # the recipient has replied STOP
+    21614: RejectReason.INVALID,  # To is no mobile number
+    30003: RejectReason.TIMED_OUT,  # the handset is off or out of reach
+    30004: RejectReason.BLOCKED,  # blocked by the carrier, or the recipient
+    30005: RejectReason.INVALID,  # unknown handset: the number does not exist any more
+    30006: RejectReason.OTHER,  # a landline, or a carrier that cannot be reached
+    30007: RejectReason.BLOCKED,  # filtered as unwanted
+    30008: RejectReason.OTHER,  # the carrier does not say
+}
+
+#: https://www.twilio.com/docs/messaging/guides/track-outbound-message-status#message-status-changes-triggering-status-callback-requests
+EVENTS: dict[str, EventType] = {
+    "accepted": EventType.QUEUED,
+    "scheduled": EventType.QUEUED,
+    "queued": EventType.QUEUED,
+    "sending": EventType.QUEUED,
+    "sent": EventType.SENT,
+    "delivered": EventType.DELIVERED,
+    "read": EventType.OPENED,
+    "undelivered": EventType.BOUNCED,
+    "failed": EventType.FAILED,
+}
+
+
 class Twilio(Provider):
     name = "twilio"
 
@@ -83,7 +127,7 @@ class Twilio(Provider):
     def send(self, message: Message, deadline: Deadline) -> Sent:
         with deadline.enforced(), self._errors_as_ours():
             sid = self._kept.client.messages.create(
-                to=message.to, body=message.text, **_sender()
+                to=message.to, body=message.text, **_sender(), **_callback(message)
             ).sid
         if not sid:
             raise Ambiguous("unreadable_answer", "2xx, but no sid")
@@ -96,6 +140,27 @@ class Twilio(Provider):
         if status != "active":
             raise Misconfigured("account_not_active", f"the account is {status}")
         return "the account is active"
+
+    def read(self, request: HttpRequest, link: str) -> Told:
+        """A status callback: https://www.twilio.com/docs/usage/webhooks/webhooks-security"""
+        _verify(request)
+        named, form = notification_of(link), request.POST
+        sid, status = form.get("MessageSid", ""), form.get("MessageStatus", "")
+        if not (sid and status):
+            raise Unreadable("neither MessageSid nor MessageStatus")
+        error = int(code) if (code := form.get("ErrorCode", "")).isdecimal() else 0
+        event = Event(
+            # A message has each status once; Twilio gives its callbacks neither an id nor a time.
+            event_id=f"{sid}:{status}",
+            event=EVENTS.get(status, EventType.UNKNOWN),
+            notification_id=named,
+            provider_message_id=sid,
+            reject_reason=REJECT_REASONS.get(error),
+            code=f"twilio_{error}" if error else "",
+            detail=form.get("ErrorMessage", ""),
+            raw=json.dumps(form.dict(), sort_keys=True),
+        )
+        return Told(events=(event,))
 
     def close(self) -> None:
         self._kept.http.session.close()
@@ -142,6 +207,23 @@ def _sender() -> dict[str, str]:
     return {"from_": settings.TWILIO_FROM}
 
 
+def _callback(message: Message) -> dict[str, str]:
+    """Without our public address Twilio would refuse the message."""
+    url = callback_url("twilio", message.notification_id)
+    return {"status_callback": url} if url else {}
+
+
+def _verify(request: HttpRequest) -> None:
+    """Twilio signs the exact address that it calls, with the form. Raises Forged."""
+    signature = request.headers.get("X-Twilio-Signature", "")
+    algorithm = get_signature_algorithm(request.headers.get(SIGNATURE_SETTINGS_HEADER))
+    url = public_url_of(request)
+    tokens = [settings.TWILIO_AUTH_TOKEN, *settings.TWILIO_AUTH_TOKEN_FALLBACKS]
+    validators = [RequestValidator(token) for token in tokens if token]
+    if not any(each.validate(url, request.POST, signature, algorithm) for each in validators):
+        raise Forged("the signature is not right")
+
+
 def _refusal(
     error: TwilioRestException | TwilioServiceException, client: _HttpClient
 ) -> ProviderError:
@@ -152,6 +234,8 @@ def _refusal(
         return http.refusal(error.status, _words(error), client.answer_headers, code=code)
     if meaning is Temporary:
         return Temporary(code, _words(error), retry_after=http.retry_after(client.answer_headers))
+    if meaning is Permanent:
+        return Permanent(code, _words(error), reject_reason=REJECT_REASONS.get(error.code or 0))
     return meaning(code, _words(error))
 
 

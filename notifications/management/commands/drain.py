@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import Count, Max
 
-from notifications import delivery, stopping, sweeping
+from notifications import delivery, receipts, stopping, sweeping
 from notifications.doctor import backlog
 from notifications.explaining import counted
 from notifications.models import LANES, Attempt
@@ -63,6 +63,7 @@ class Command(BaseCommand):
     def _drain(self, threads: ThreadPoolExecutor, lanes: list[str]) -> None:
         """All lanes at once, as a worker does; once more while that has sent anything."""
         while not stopping.is_stopping():
+            receipts.apply_all(stopping.is_stopping)
             sweeping.sweep()
             due = sweeping.overdue_lanes(lanes, overdue=0)
             drains = [threads.submit(_drain_lane, lane) for lane in due]
