@@ -58,6 +58,7 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lanes: list[str] = []
     monkeypatch.setattr("notifications.intake.wake", lanes.append)
     monkeypatch.setattr("notifications.changes.wake", lanes.append)
+    monkeypatch.setattr("notifications.receipts.wake", lanes.append)
     return lanes
 
 

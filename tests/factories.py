@@ -11,7 +11,7 @@ from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
 
 from notifications.intake import flow_of
-from notifications.models import Attempt, Notification, lane_of
+from notifications.models import Attempt, Notification, Receipt, Suppression, lane_of
 from users.models import Address, ApiKey, Project, Recipient, User
 
 
@@ -99,3 +99,29 @@ class AttemptFactory(DjangoModelFactory[Attempt]):
     fence = 1
     provider = "smtp"
     started_at = factory.LazyFunction(timezone.now)
+
+
+class ReceiptFactory(DjangoModelFactory[Receipt]):
+    """A receipt that has come and is not applied yet."""
+
+    class Meta:
+        model = Receipt
+
+    provider = "mailgun"
+    event_id = factory.Sequence(lambda n: f"event-{n}")
+    event = "delivered"
+    occurred_at = factory.LazyFunction(timezone.now)
+    # Due for a while: inside a test's transaction the database's now() stands still.
+    due_at = factory.LazyFunction(lambda: timezone.now() - timedelta(minutes=1))
+
+
+class SuppressionFactory(DjangoModelFactory[Suppression]):
+    class Meta:
+        model = Suppression
+
+    id = factory.LazyFunction(uuid7)
+    project = factory.SubFactory(ProjectFactory)
+    channel = "email"
+    address = factory.Sequence(lambda n: f"nobody{n}@example.com")
+    reason = "hard_bounce"
+    source = "receipt"

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -19,7 +17,6 @@ import structlog
 from anymail import webhooks
 from anymail.exceptions import (
     AnymailConfigurationError,
-    AnymailInsecureWebhookWarning,
     AnymailWebhookValidationFailure,
 )
 from anymail.signals import AnymailTrackingEvent
@@ -31,9 +28,6 @@ from django.utils.module_loading import import_string
 from notifications.providers.events import Event, EventType, Forged, NoWebhooks, RejectReason, Told
 
 log = structlog.get_logger(__name__)
-
-# anymail says so and lets them in; we refuse them (Webhooks.read).
-warnings.filterwarnings("ignore", category=AnymailInsecureWebhookWarning)
 
 #: Seconds by which the time of a Mailgun signature may differ from ours.
 #: https://documentation.mailgun.com/docs/mailgun/user-manual/events/webhooks#securing-webhooks
@@ -93,7 +87,7 @@ class Webhooks:
         """Raises Forged, or NoWebhooks where anymail knows none of this vendor."""
         view = self._verified(request)
         token = _fresh_mailgun_token(request) if self.vendor == "mailgun" else ""
-        return Told(events=tuple(self._events(view, request)), token=token)
+        return Told(events=self._events(view, request), token=token)
 
     def _verified(self, request: HttpRequest) -> AnymailBaseWebhookView:
         """The view whose secret is right: several are, while one takes the other's place."""
@@ -103,22 +97,21 @@ class Webhooks:
             with suppress(AnymailWebhookValidationFailure):
                 try:
                     view.run_validators(request)
+                except AnymailConfigurationError as error:
+                    raise _without_secret(error) from error
                 except (AttributeError, LookupError, TypeError, ValueError) as error:
                     # Whatever verifying trips over was not made by the vendor.
                     raise Forged(f"not the vendor's form: {type(error).__name__}") from error
                 return view
         raise Forged("the signature or the secret is not right")
 
-    def _events(self, view: AnymailBaseWebhookView, request: HttpRequest) -> Iterator[Event]:
+    def _events(self, view: AnymailBaseWebhookView, request: HttpRequest) -> tuple[Event, ...]:
         try:
-            told = view.parse_events(request)
+            return tuple(self._event(told) for told in view.parse_events(request))
         except Exception:
             # The vendor has changed its form. Kept as it came, so that nothing is lost meanwhile.
             log.exception("webhook_not_understood", vendor=self.vendor)
-            yield _not_understood(request.body)
-            return
-        for event in told:
-            yield self._event(event)
+            return (_not_understood(request.body),)
 
     def _event(self, told: AnymailTrackingEvent) -> Event:
         raw = _as_dict(told.esp_event)
@@ -140,12 +133,26 @@ def _views_of(vendor: str) -> list[AnymailBaseWebhookView]:
     name = _COMBINED.get(vendor) or _class_name(prefix)
     view_class = import_string(f"{prefix}.{name}")
     try:
-        views = [view_class(**secret) for secret in _secrets_of(vendor)]
+        return [_secured(view_class, secret) for secret in _secrets_of(vendor)]
     except AnymailConfigurationError as error:
-        raise Forged(f"no secret is configured: {str(error).partition(chr(10))[0]}") from error
-    if not all(view.basic_auth or not view.warn_if_no_basic_auth for view in views):
+        raise _without_secret(error) from error
+
+
+def _secured(
+    view_class: type[AnymailBaseWebhookView], secret: dict[str, str]
+) -> AnymailBaseWebhookView:
+    """Raises Forged where neither a signature nor basic auth protects it: anymail would warn, and take everything."""
+    if settings.ANYMAIL.get("WEBHOOK_SECRET"):
+        return view_class(**secret)
+    view = view_class(**secret, webhook_secret="none is set")  # noqa: S106
+    if view.warn_if_no_basic_auth:
         raise Forged("no secret is configured: set WEBHOOK_SECRET")
-    return views
+    view.basic_auth = []
+    return view
+
+
+def _without_secret(error: AnymailConfigurationError) -> Forged:
+    return Forged(f"no secret is configured: {str(error).partition(chr(10))[0]}")
 
 
 def _class_name(module: str) -> str:

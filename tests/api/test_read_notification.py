@@ -113,7 +113,8 @@ def test_what_does_not_exist_and_what_belongs_to_others_is_the_same(
     ("address", "status", "outcome"),
     [
         ("delivered@sandbox.test", "sent", "accepted"),
-        ("bounced@sandbox.test", "failed", "permanent"),
+        ("bounced@sandbox.test", "sent", "accepted"),
+        ("refused@sandbox.test", "failed", "permanent"),
         ("temporary@sandbox.test", "pending", "temporary"),
         ("ambiguous@sandbox.test", "unknown", "ambiguous"),
     ],
