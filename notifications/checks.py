@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -112,6 +113,36 @@ def connections(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register()
+def webhooks(**kwargs: Any) -> list[CheckMessage]:
+    """What a vendor reports must reach us, and be known to be the vendor's."""
+    found: list[CheckMessage] = []
+    url = settings.PUBLIC_URL
+    if url and not (url.startswith(("https://", "http://")) and urlsplit(url).hostname):
+        hint = "Write it as the vendors call it: https://notify.example.com."
+        found.append(Error(f"PUBLIC_URL is {url!r}.", hint=hint, id="notifications.E016"))
+    secrets = settings.ANYMAIL.get("WEBHOOK_SECRET") or []
+    for secret in [secrets] if isinstance(secrets, str) else secrets:
+        user, colon, password = secret.partition(":")
+        if not (user and colon and password):
+            found.append(
+                Error(
+                    "WEBHOOK_SECRET is not of the form user:password.",
+                    hint=_WEBHOOK_HINT,
+                    id="notifications.E017",
+                )
+            )
+    if settings.PRODUCTION and not url and settings.TWILIO_AUTH_TOKEN:
+        found.append(
+            Warning(
+                "PUBLIC_URL is not set, so Twilio cannot report what becomes of an SMS: it stays `sent`.",
+                hint="Set it to the address under which the internet reaches this service.",
+                id="notifications.W018",
+            )
+        )
+    return found
+
+
+@register()
 def retention(**kwargs: Any) -> list[CheckMessage]:
     """Nothing may be deleted before its idempotency key is forgotten."""
     if settings.RETENTION_DAYS == 0 or settings.RETENTION_DAYS >= SHORTEST_RETENTION_DAYS:
@@ -157,6 +188,9 @@ def debug_in_production(**kwargs: Any) -> list[CheckMessage]:
 
 
 _WAIT_HINT = "It is a number of seconds, and must be more than 0."
+_WEBHOOK_HINT = (
+    "The vendor calls https://user:password@.../hooks/<vendor>. Several are separated by commas."
+)
 _FROM_HINT = (
     "Set DEFAULT_FROM_EMAIL to an address that your e-mail vendor accepts as a sender, as in "
     "'Example <notifications@example.com>'."

@@ -179,3 +179,36 @@ def test_a_broker_that_celery_cannot_use_is_named(settings: Any, url: str, schem
     [found] = checks.broker_url()
     assert ids([found]) == ["notifications.E015"]
     assert found.msg.endswith(f"begins with {scheme}.")
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"PUBLIC_URL": "notify.example.com"}, "notifications.E016"),
+        ({"PUBLIC_URL": "https://"}, "notifications.E016"),
+        ({"ANYMAIL": {"WEBHOOK_SECRET": ["user:right", "password alone"]}}, "notifications.E017"),
+        ({"ANYMAIL": {"WEBHOOK_SECRET": "user:"}}, "notifications.E017"),
+        (TWILIO | {"PRODUCTION": True, "PUBLIC_URL": ""}, "notifications.W018"),
+    ],
+)
+def test_what_would_keep_webhooks_from_reaching_us_is_named(
+    settings: Any, given: dict[str, Any], problem: str
+) -> None:
+    configure(settings, NOTHING | {"PUBLIC_URL": "", "ANYMAIL": {}} | given)
+    assert ids(checks.webhooks()) == [problem]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"PUBLIC_URL": "https://notify.example.com"},
+        {"PUBLIC_URL": "http://127.0.0.1:8000"},
+        {"ANYMAIL": {"WEBHOOK_SECRET": ["user:password:with:colons"]}},
+        TWILIO | {"PUBLIC_URL": ""},
+    ],
+)
+def test_webhooks_that_can_be_told_apart_have_no_problem(
+    settings: Any, given: dict[str, Any]
+) -> None:
+    configure(settings, NOTHING | {"PUBLIC_URL": "", "ANYMAIL": {}} | given)
+    assert checks.webhooks() == []

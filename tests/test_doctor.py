@@ -26,7 +26,7 @@ from notifications.doctor.findings import Severity, error, ok, warning, worst
 from notifications.heartbeats import beat
 from notifications.models import Circuit, Flow, Heartbeat
 from tests.api.relay import Relay, postgres_socket
-from tests.factories import NotificationFactory
+from tests.factories import NotificationFactory, ReceiptFactory
 from tests.providers.contract import configure
 from tests.providers.vendors import FakeMailgun, FakeSmtp, FakeTwilio
 
@@ -386,6 +386,12 @@ def test_what_is_held_for_an_operator_is_counted() -> None:
     NotificationFactory(status="unknown", review_at=timezone.now())
     NotificationFactory(status="unknown", erased_at=timezone.now(), address="", message="")
     assert found()["unknown_held"]["sentence"].startswith("1 notification(s)")
+
+
+def test_receipts_that_nobody_applies_are_counted() -> None:
+    ReceiptFactory(due_at=timezone.now() - timedelta(minutes=5))
+    ReceiptFactory(due_at=timezone.now() + timedelta(minutes=5))
+    assert found()["receipts_waiting"]["sentence"].startswith("1 receipt")
 
 
 def test_a_broken_ledger_is_named_by_its_invariant() -> None:

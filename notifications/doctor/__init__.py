@@ -30,6 +30,7 @@ OF_DATABASE: tuple[Examination, ...] = (
     backlog.circuits,
     backlog.paused,
     backlog.held,
+    backlog.receipts,
     backlog.ledger,
 )
 

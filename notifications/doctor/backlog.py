@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.db import connection
+from django.db.models.functions import Now
 
 from notifications import invariants, providers
 from notifications.doctor.findings import Finding, error, ok, warning
-from notifications.models import SANDBOX_LANE, Circuit, Flow, Notification
+from notifications.models import SANDBOX_LANE, Circuit, Flow, Notification, Receipt
 
 #: Seconds a lane may be overdue before somebody should look, and before it is called an error.
 OVERDUE_WARNING = 30.0
@@ -130,6 +132,24 @@ def held() -> Iterator[Finding]:
             "Find them in the admin by status unknown, look for them in the provider's log, and decide. manage.py "
             "reconcile --provider-log compares them all at once.",
         )
+
+
+def receipts() -> Iterator[Finding]:
+    """Those that have come, and that nobody has looked at yet."""
+    late = Receipt.objects.filter(
+        applied_at=None, due_at__lt=Now() - timedelta(seconds=OVERDUE_WARNING)
+    )
+    count = late[:MOST].count()
+    if not count:
+        yield ok("receipts", "Every receipt that has come was applied.")
+        return
+    yield warning(
+        "receipts",
+        "receipts_waiting",
+        f"{_counted(count)} receipt(s) of providers wait to be applied.",
+        "Every worker does this with its sweep, every few seconds: look whether one runs, and for sweep_failed in its "
+        "log. A burst of many thousands takes some seconds longer.",
+    )
 
 
 def ledger() -> Iterator[Finding]:

@@ -11,7 +11,7 @@ Where the server's answer falls decides what it means (RFC 5321, 4.2.1: 4yz is t
 | 5yz to the greeting, EHLO, STARTTLS, AUTH | Misconfigured: the server does not want us |
 | 552 to MAIL FROM (RFC 1870, 6.1) | Permanent: the message is too large |
 | other 5yz to MAIL FROM | Misconfigured: it does not want this sender |
-| 5yz to RCPT TO, DATA, the final dot | Permanent |
+| 5yz to RCPT TO, DATA, the final dot | Permanent; with 5.1.1 and the like to RCPT TO, the address is suppressed |
 | no STARTTLS, no common AUTH, a certificate that fails | Misconfigured |
 | no connection, or lost before the final dot | Temporary |
 | lost between the final dot and its answer | Ambiguous: RFC 1047 is about just this |
@@ -42,6 +42,7 @@ from notifications.providers.base import (
     Temporary,
 )
 from notifications.providers.deadline import Deadline, current
+from notifications.providers.events import RejectReason
 
 CONNECT_TIMEOUT = 3.0
 #: A server may close an idle connection after 5 minutes (RFC 5321, 4.5.3.2.7); many do after one.
@@ -52,6 +53,9 @@ _LOG_IN_CODES = (530, 534, 535, 538)
 _END_OF_MESSAGE = b"\r\n.\r\n"
 #: RFC 5321, 4.5.2: a line that begins with a period gets another.
 _LEADING_PERIOD = re.compile(rb"(?m)^\.")
+#: RFC 3463, 3.2: no such mailbox, no such domain, no valid address, moved away; RFC 7505: it takes no mail at all.
+#: Any other refusal of a recipient may be about us or about the moment, and must not suppress anybody.
+_NO_MAILBOX = re.compile(r"5\d\d 5\.1\.(1|2|3|6|10)\b")
 #: RFC 5321, 3.8: the server closes the connection after this answer.
 _CLOSING = 421
 
@@ -297,6 +301,8 @@ def _about_recipient(refusal: ProviderError) -> ProviderError:
     """An answer to RCPT TO is about that recipient (greylisting, a full mailbox), except for a farewell."""
     if isinstance(refusal, Temporary):
         refusal.recipient_only = refusal.code != "smtp_421"
+    if isinstance(refusal, Permanent) and _NO_MAILBOX.match(refusal.detail):
+        refusal.reject_reason = RejectReason.INVALID
     return refusal
 
 

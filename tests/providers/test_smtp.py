@@ -113,6 +113,28 @@ class TestSmtp(SmtpContract):
         assert refused.value.detail == reply
         assert vendor.accepted == []
 
+    @pytest.mark.parametrize(
+        ("stage", "answer", "is_dead"),
+        [
+            ("RCPT", "550 5.1.1 No such user", True),
+            ("RCPT", "550 5.1.2 No such domain", True),
+            ("RCPT", "556 5.1.10 Takes no mail", True),
+            ("RCPT", "550 5.1.0 Address rejected", False),
+            ("RCPT", "550 5.7.1 Relaying denied", False),
+            ("RCPT", "550 5.2.1 Mailbox disabled for a while", False),
+            ("RCPT", "554 5.1.8 Bad sender", False),
+            ("RCPT", "550 Blocked, see example.com/5.1.1", False),
+            ("DOT", "550 5.1.1 No such user", False),
+        ],
+    )
+    def test_only_a_mailbox_that_does_not_exist_is_to_be_suppressed(
+        self, provider: Provider, vendor: FakeSmtp, stage: str, answer: str, is_dead: bool
+    ) -> None:
+        vendor.next(stage, answer)
+        with pytest.raises(Permanent) as refused:
+            self.send(provider)
+        assert (refused.value.reject_reason == "invalid") == is_dead
+
     @pytest.mark.parametrize("stage", ["GREETING", "MAIL", "RCPT", "DATA"])
     def test_a_connection_lost_before_the_message_is_temporary(
         self, provider: Provider, vendor: FakeSmtp, stage: str

@@ -14,7 +14,9 @@ from notifications.providers.base import (
     ProviderError,
     Temporary,
 )
+from notifications.providers.callbacks import notification_of
 from notifications.providers.deadline import Deadline
+from notifications.providers.events import Forged
 from tests.providers.contract import VendorContract, configure
 from tests.providers.vendors import DRIP, HANG, RESET, FakeTwilio
 
@@ -138,6 +140,31 @@ class TestTwilio(VendorContract):
         with pytest.raises(Ambiguous) as unread:
             self.send(provider)
         assert unread.value.code == "unreadable_answer"
+
+    @pytest.mark.parametrize(
+        ("code", "reject_reason"),
+        [(21610, "unsubscribed"), (21211, "invalid"), (21614, "invalid"), (21408, None)],
+    )
+    def test_a_refusal_says_what_is_wrong_with_the_number_itself(
+        self, provider: Provider, vendor: FakeTwilio, code: int, reject_reason: str | None
+    ) -> None:
+        vendor.next_error(400, code, "In Twilio's words")
+        with pytest.raises(Permanent) as refused:
+            self.send(provider)
+        assert refused.value.reject_reason == reject_reason
+
+    def test_twilio_is_told_where_to_report_by_a_link_that_only_we_can_make(
+        self, provider: Provider, vendor: FakeTwilio, settings: Any
+    ) -> None:
+        settings.PUBLIC_URL = "https://notify.example.com"
+        message = self.message()
+        provider.send(message, Deadline(5.0))
+        [url] = vendor.accepted[0]["StatusCallback"]
+        place, _, link = url.rpartition("/")
+        assert place == "https://notify.example.com/hooks/twilio"
+        assert notification_of(link) == message.notification_id
+        with pytest.raises(Forged):
+            notification_of(link[:-1] + ("A" if link[-1] != "A" else "B"))
 
     def test_retry_after_is_kept(self, provider: Provider, vendor: FakeTwilio) -> None:
         vendor.next_error(429, 20429, "Too Many Requests", **{"Retry-After": "3"})
