@@ -240,9 +240,14 @@ class Drain:
         rows = first() or second()
         moved(self.lane)
         self.claimed.extend(row for row in rows if not row.suppressed)
-        queue.cancel_suppressed([row for row in rows if row.suppressed])
+        self._cancel([row for row in rows if row.suppressed])
         self.exhausted = not rows
         return not self.exhausted
+
+    def _cancel(self, suppressed: list[Claimed]) -> None:
+        if suppressed:
+            queue.cancel_suppressed(suppressed)
+            log.info("suppressed", lane=self.lane, count=len(suppressed))
 
     def _claim_many(self) -> list[Claimed]:
         self.claimed_single = False

@@ -316,8 +316,6 @@ def give_back(rows: Sequence[Claimed]) -> None:
 
 def cancel_suppressed(rows: Sequence[Claimed]) -> None:
     """Cancel those claimed rows whose address must not be written to. No provider was asked."""
-    if not rows:
-        return
     rows = sorted(rows, key=attrgetter("id"))
     with connection.cursor() as cursor:
         reasons = {"reasons": [row.suppressed for row in rows]}

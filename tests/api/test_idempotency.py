@@ -55,7 +55,7 @@ def test_the_answer_is_the_same_also_after_delivery(
     delivery.drain("sandbox")
     assert Notification.objects.get().attempt_count == 1
     assert post(client_of_alice, recipient=recipient).content == first.content
-    assert woken == ["sandbox"]
+    assert woken.count("sandbox") == 1
 
 
 @pytest.mark.django_db
