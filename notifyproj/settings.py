@@ -358,6 +358,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "ENUM_NAME_OVERRIDES": {
         "ChannelEnum": "notifications.models.Channel",
+        "AddressChannelEnum": "users.models.Address.Channel",
         "PriorityEnum": "notifications.models.Priority",
         "StatusEnum": "notifications.models.Status",
     },

@@ -96,7 +96,15 @@ FORBIDDEN = [
     ("notifications.watchdog", ("celery", "django"), ""),
     ("notifications.health", ENGINE, ""),
     *((place, (*ENGINE, "celery"), "") for place in EDGE),
-    ("notifications.api", ("notifications.waking", "notifications.providers"), ""),
+    # But for the words in which receipts are told.
+    (
+        "notifications.api",
+        ("notifications.waking", "notifications.providers"),
+        "notifications.providers.events",
+    ),
+    ("notifications.hooks", (*ENGINE, "celery", "notifications.models"), ""),
+    ("notifications.receipts", ("notifications.delivery", "notifications.queue", "celery"), ""),
+    ("notifications.suppressions", (*ENGINE, "celery"), ""),
 ]
 
 

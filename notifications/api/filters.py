@@ -1,4 +1,4 @@
-"""The query parameters of a list of notifications."""
+"""The query parameters of the lists: of notifications, and of suppressions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from notifications import suppressions
 from notifications.api.serializers import CHANNEL_SPELLINGS
 from notifications.ids import first_of
-from notifications.models import Channel, Notification, Status
+from notifications.models import Channel, Notification, Status, Suppression
 from notifications.newest import newest
 from users.api.fields import ChoiceField, TextField, UserIdField, ZonedDateTimeField
-from users.models import Recipient
+from users.models import Address, Recipient
 
 #: Read by the pagination.
 _PAGING = {"limit", "cursor"}
@@ -25,7 +26,12 @@ _COLUMNS = ("status", "channel", "live", "reference", "category")
 CLOCKS_APART = timedelta(hours=1)
 
 
-class NotificationFilters(serializers.Serializer[Any]):
+class _Period(serializers.Serializer[Any]):
+    created_after = ZonedDateTimeField(required=False)
+    created_before = ZonedDateTimeField(required=False)
+
+
+class NotificationFilters(_Period):
     """All given ones must hold."""
 
     status = ChoiceField(Status.choices, required=False)
@@ -36,8 +42,16 @@ class NotificationFilters(serializers.Serializer[Any]):
     )
     reference = TextField(required=False, max_length=255)
     category = TextField(required=False, max_length=100)
-    created_after = ZonedDateTimeField(required=False)
-    created_before = ZonedDateTimeField(required=False)
+
+
+class SuppressionFilters(_Period):
+    """All given ones must hold."""
+
+    channel = ChoiceField(Address.Channel.choices, required=False)
+    address = TextField(
+        required=False, max_length=320, help_text="In any spelling; beside `channel` for a phone."
+    )
+    reason = ChoiceField(Suppression.Reason.choices, required=False)
 
 
 def filtered(
@@ -47,7 +61,7 @@ def filtered(
 
     Raises ValidationError, naming the parameter.
     """
-    given = _checked(parameters)
+    given = _checked(parameters, NotificationFilters)
     wanted = {"project_id": project_id} | _period(given)
     wanted |= {name: given[name] for name in _COLUMNS if name in given}
     if recipient_id is not None:
@@ -58,6 +72,17 @@ def filtered(
             return Notification.objects.none()
     index = {name: wanted.pop(name) for name in _index_for(wanted)}
     return newest(Notification.objects.all(), **index).filter(**wanted)
+
+
+def filtered_suppressions(parameters: QueryDict, project_id: int) -> QuerySet[Suppression]:
+    """The project's that match the query parameters, newest first. Raises ValidationError or Refused, naming the parameter."""
+    given = _checked(parameters, SuppressionFilters)
+    wanted = _period(given) | {name: given[name] for name in ("channel", "reason") if name in given}
+    if "address" not in given:
+        return newest(Suppression.objects.all(), project_id=project_id).filter(**wanted)
+    channel = given.get("channel", Address.Channel.EMAIL)
+    wanted["address"] = suppressions.entry_for(channel, given["address"]).address
+    return Suppression.objects.filter(project_id=project_id, **wanted).order_by("-id")
 
 
 def _index_for(wanted: dict[str, Any]) -> tuple[str, ...]:
@@ -81,16 +106,16 @@ def _period(given: dict[str, Any]) -> dict[str, Any]:
     return period
 
 
-def _checked(parameters: QueryDict) -> dict[str, Any]:
+def _checked(parameters: QueryDict, serializer: type[_Period]) -> dict[str, Any]:
     given = {name: str(value) for name, value in parameters.items() if name not in _PAGING}
-    unknown = [name for name in given if name not in NotificationFilters().fields]
+    unknown = [name for name in given if name not in serializer().fields]
     if unknown:
         raise ValidationError(
             {name: ["This filter is not known."] for name in unknown}, code="unknown_filter"
         )
     if "channel" in given:
         given["channel"] = CHANNEL_SPELLINGS.get(given["channel"], given["channel"])
-    filters = NotificationFilters(data=given)
+    filters = serializer(data=given)
     filters.is_valid(raise_exception=True)
     checked: dict[str, Any] = filters.validated_data
     return checked

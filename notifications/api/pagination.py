@@ -12,8 +12,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
-from notifications.models import Notification
-
 _signer = Signer(salt="cursor")
 _FIRST_PAGE = Cursor(offset=0, reverse=False, position=None)
 
@@ -84,7 +82,7 @@ class NewestFirst(CursorPagination):
         )
 
 
-def _beyond(queryset: QuerySet[Notification], cursor: Cursor) -> QuerySet[Notification]:
+def _beyond(queryset: QuerySet[Any], cursor: Cursor) -> QuerySet[Any]:
     """Older than the cursor's id; or newer, and then the oldest first."""
     if cursor.reverse:
         return queryset.reverse().filter(id__gt=cursor.position)

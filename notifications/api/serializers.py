@@ -14,7 +14,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
-from notifications.models import Channel, FailureKind, Notification, Priority, Status
+from notifications.models import Channel, FailureKind, Notification, Priority, Receipt, Status
+from notifications.providers.events import EventType, RejectReason
 from users.api.fields import (
     ChoiceField,
     StrictSerializer,
@@ -221,8 +222,16 @@ class AttemptOutput(serializers.Serializer[Any]):
 
 class ReceiptOutput(serializers.Serializer[Any]):
     provider = serializers.CharField()
-    event = serializers.CharField()
+    event = serializers.ChoiceField(
+        [str(event) for event in EventType], help_text="In one vocabulary for all providers."
+    )
+    reject_reason = serializers.ChoiceField(
+        [str(reason) for reason in RejectReason], allow_null=True
+    )
+    code = serializers.CharField(help_text="The provider's own.")
+    detail = serializers.CharField(help_text="The provider's own words.")
     occurred_at = serializers.DateTimeField()
+    received_at = serializers.DateTimeField()
 
 
 class NotificationOutput(serializers.Serializer[Notification]):
@@ -330,7 +339,7 @@ def present(notification: Notification) -> dict[str, Any]:
 
 
 def present_in_detail(notification: Notification) -> dict[str, Any]:
-    """With its attempts, in order. Receipts come with provider webhooks; there are none yet."""
+    """With its attempts and receipts, each in order."""
     attempts = [
         {
             "number": number,
@@ -346,5 +355,17 @@ def present_in_detail(notification: Notification) -> dict[str, Any]:
     return present(notification) | {
         "settled_by_hand": notification.settled_by_hand,
         "attempts": attempts,
-        "receipts": [],
+        "receipts": [_present_receipt(receipt) for receipt in notification.receipts.all()],
+    }
+
+
+def _present_receipt(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "provider": receipt.provider,
+        "event": receipt.event,
+        "reject_reason": receipt.reject_reason or None,
+        "code": receipt.code,
+        "detail": receipt.detail,
+        "occurred_at": receipt.occurred_at,
+        "received_at": receipt.received_at,
     }

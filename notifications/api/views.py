@@ -55,13 +55,13 @@ _CHANGES = {
 }
 #: The id of no recipient.
 NOBODY = 0
-_PAGING = [
+PAGING = [
     OpenApiParameter("limit", int, description="Results on a page: 50, at most 250."),
     OpenApiParameter("cursor", str, description="From `next` or `previous`."),
 ]
 
 
-def _problems(*statuses: int) -> dict[tuple[int, str], type[Problem]]:
+def problems(*statuses: int) -> dict[tuple[int, str], type[Problem]]:
     """How a call may be refused: as every call may, and in these ways."""
     return {(status, CONTENT_TYPE): Problem for status in (400, 401, 403, *statuses, 429, 503)}
 
@@ -91,7 +91,7 @@ class NeedsLength:
     create=extend_schema(
         summary="Send a notification",
         request=NotificationInput,
-        responses={201: NotificationOutput, **_problems(409, 422)},
+        responses={201: NotificationOutput, **problems(409, 422)},
         parameters=[
             OpenApiParameter(
                 "Idempotency-Key",
@@ -136,18 +136,18 @@ class NeedsLength:
         ],
     ),
     retrieve=extend_schema(
-        summary="One notification, with its attempts",
-        responses={200: NotificationDetail, **_problems(404)},
+        summary="One notification, with its attempts and receipts",
+        responses={200: NotificationDetail, **problems(404)},
     ),
     list=extend_schema(
         summary="Notifications, newest first",
-        parameters=[NotificationFilters, *_PAGING],
-        responses={200: NotificationOutput(many=True), **_problems()},
+        parameters=[NotificationFilters, *PAGING],
+        responses={200: NotificationOutput(many=True), **problems()},
     ),
     change_status=extend_schema(
         summary="Cancel it, or mark it read or unread",
         request=StatusChange,
-        responses={200: NotificationOutput, **_problems(404, 409)},
+        responses={200: NotificationOutput, **problems(404, 409)},
     ),
 )
 class NotificationViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notification]):
@@ -176,7 +176,7 @@ class NotificationViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet
         return _page(self, filtered(request.query_params, project_of(request)))
 
     def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(present_in_detail(_notification(request, pk, with_attempts=True)))
+        return Response(present_in_detail(_notification(request, pk, with_history=True)))
 
     @action(detail=True, methods=["patch"], url_path="status")
     def change_status(self, request: Request, pk: str) -> Response:
@@ -225,19 +225,24 @@ def _notifications(request: Request) -> NotificationQuerySet:
     return Notification.objects.of_project(project_of(request))
 
 
-def _notification(request: Request, pk: str, *, with_attempts: bool = False) -> Notification:
+def _notification(request: Request, pk: str, *, with_history: bool = False) -> Notification:
     """The caller's own notification. Raises Http404, or ValidationError where `pk` is no UUID."""
-    try:
-        notification_id = UUID(pk)
-    except ValueError as error:
-        raise ValidationError({"id": ["This is not a UUID."]}, code="invalid") from error
+    notification_id = as_uuid(pk)
     found: QuerySet[Notification] = _notifications(request)
-    if with_attempts:
-        found = found.prefetch_related("attempts")
+    if with_history:
+        found = found.prefetch_related("attempts", "receipts")
     notification = found.filter(id=notification_id).first()
     if notification is None:
         raise Http404
     return notification
+
+
+def as_uuid(pk: str) -> UUID:
+    """Raises ValidationError."""
+    try:
+        return UUID(pk)
+    except ValueError as error:
+        raise ValidationError({"id": ["This is not a UUID."]}, code="invalid") from error
 
 
 def _page(view: Any, found: QuerySet[Notification]) -> Response:
@@ -250,7 +255,7 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
     create=extend_schema(
         summary="Register a person",
         request=UserInput,
-        responses={201: UserOutput, **_problems(409)},
+        responses={201: UserOutput, **problems(409)},
         examples=[
             OpenApiExample(
                 "A person with both addresses",
@@ -260,17 +265,17 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
         ],
     ),
     retrieve=extend_schema(
-        summary="What is known of a person", responses={200: UserOutput, **_problems(404)}
+        summary="What is known of a person", responses={200: UserOutput, **problems(404)}
     ),
     update=extend_schema(
         summary="Create or replace a person",
         request=UserChange,
-        responses={200: UserOutput, 201: UserOutput, **_problems(409)},
+        responses={200: UserOutput, 201: UserOutput, **problems(409)},
     ),
     partial_update=extend_schema(
         summary="Change a person",
         request=UserChange,
-        responses={200: UserOutput, **_problems(404, 409)},
+        responses={200: UserOutput, **problems(404, 409)},
     ),
     destroy=extend_schema(
         summary="Forget a person: addresses and content are erased",
@@ -282,13 +287,13 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
                 description="Out of reach, and nothing new is stored for the person. The very many that were "
                 "waiting are still being cancelled."
             ),
-            **_problems(404),
+            **problems(404),
         },
     ),
     notifications=extend_schema(
         summary="A person's notifications, newest first",
-        parameters=[NotificationFilters, *_PAGING],
-        responses={200: NotificationOutput(many=True), **_problems()},
+        parameters=[NotificationFilters, *PAGING],
+        responses={200: NotificationOutput(many=True), **problems()},
     ),
 )
 @extend_schema(

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from notifications import changes, delivery
 from tests.api.problems import refused
-from tests.factories import AttemptFactory, NotificationFactory
+from tests.factories import AttemptFactory, NotificationFactory, ReceiptFactory
 from users.models import Project
 
 URL = "/api/v1/notifications"
@@ -84,6 +84,35 @@ def test_what_an_operator_said_is_not_taken_for_the_providers_word(
     answer = client_of_alice.get(f"{URL}/{unknown.id}").json()
     assert (answer["status"], answer["settled_by_hand"]) == ("sent", True)
     assert answer["attempts"][0]["outcome"] is None
+
+
+@pytest.mark.django_db
+def test_its_receipts_are_shown_in_the_order_in_which_they_happened(
+    client_of_alice: APIClient, alice: Project
+) -> None:
+    sent = NotificationFactory(recipient__project=alice)
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for minutes, event in ((2, "bounced"), (0, "queued"), (1, "deferred")):
+        ReceiptFactory(
+            notification=sent,
+            event=event,
+            occurred_at=noon + timedelta(minutes=minutes),
+            received_at=noon + timedelta(hours=1),
+            reject_reason="bounced" if event == "bounced" else "",
+            detail="550 no such mailbox" if event == "bounced" else "",
+        )
+    answer = client_of_alice.get(f"{URL}/{sent.id}").json()
+    assert [each["event"] for each in answer["receipts"]] == ["queued", "deferred", "bounced"]
+    assert answer["receipts"][2] == {
+        "provider": "mailgun",
+        "event": "bounced",
+        "reject_reason": "bounced",
+        "code": "",
+        "detail": "550 no such mailbox",
+        "occurred_at": "2026-01-01T12:02:00Z",
+        "received_at": "2026-01-01T13:00:00Z",
+    }
+    assert answer["receipts"][0]["reject_reason"] is None
 
 
 @pytest.mark.django_db

@@ -11,7 +11,12 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
 
 from tests.api.problems import problem_of
-from tests.factories import AddressFactory, NotificationFactory, RecipientFactory
+from tests.factories import (
+    AddressFactory,
+    NotificationFactory,
+    RecipientFactory,
+    SuppressionFactory,
+)
 from users.models import Project, Scope
 
 pytestmark = pytest.mark.django_db
@@ -42,10 +47,15 @@ CALLS = {
     ("PATCH", "users/{user_id}"): "manage",
     ("DELETE", "users/{user_id}"): "manage",
     ("GET", "users/{user_id}/notifications"): "read",
+    ("GET", "suppressions"): "read",
+    ("POST", "suppressions"): "manage",
+    ("GET", "suppressions/{pk}"): "read",
+    ("DELETE", "suppressions/{pk}"): "manage",
 }
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "notifications"): {"user_id": "new", "channel": "in_app", "message": "Hello"},
     ("PATCH", "notifications/{pk}/status"): {"status": "read"},
+    ("POST", "suppressions"): {"channel": "email", "address": "new@example.com"},
 }
 HOOK = {"provider": "mailgun", "link": "none"}
 PREFIXES = ("", "api/v1/")
@@ -102,10 +112,11 @@ def _json(body: Any) -> bytes:
 
 @pytest.fixture
 def theirs(stranger: Project) -> dict[str, str]:
-    """A notification and a user of another project, by the names that paths have for them."""
+    """A notification, a suppression of the same id and a user of another project, by the names that paths have for them."""
     recipient = RecipientFactory(project=stranger, user_id="their-user", name=SECRET)
     AddressFactory(recipient=recipient, value=f"{SECRET}@example.com")
     notification = NotificationFactory(recipient=recipient, message=SECRET, title=SECRET)
+    SuppressionFactory(id=notification.id, project=stranger, detail=SECRET)
     return {"pk": str(notification.id), "user_id": "their-user"} | HOOK
 
 
@@ -149,7 +160,9 @@ def test_a_key_without_the_scope_is_refused_and_one_with_it_is_not(
 ) -> None:
     needed = CALLS[method, path]
     recipient = RecipientFactory(project=alice, user_id="ann")
-    names = {"pk": NotificationFactory(recipient=recipient).id, "user_id": "ann"}
+    notification = NotificationFactory(recipient=recipient)
+    SuppressionFactory(id=notification.id, project=alice)
+    names = {"pk": notification.id, "user_id": "ann"}
     body = BODIES.get((method, path), {})
     others = [scope for scope in Scope.values if scope != needed]
     for prefix in PREFIXES:
@@ -163,9 +176,11 @@ def test_a_key_without_the_scope_is_refused_and_one_with_it_is_not(
 def test_another_projects_object_is_not_found_on_any_route_that_takes_an_id(
     client_of_alice: APIClient, theirs: dict[str, str], dump: Callable[..., str]
 ) -> None:
-    before = dump("notifications_notification"), dump("users_recipient", "users_address")
+    tables = ("notifications_notification", "notifications_suppression")
+    people = ("users_recipient", "users_address")
+    before = dump(*tables), dump(*people)
     taking_ids = [route for route in guarded() if "{" in route.path]
-    assert len(taking_ids) == 8
+    assert len(taking_ids) == 10
     for route in taking_ids:
         for method in sorted(route.methods):
             if method == "PUT":
@@ -178,7 +193,7 @@ def test_another_projects_object_is_not_found_on_any_route_that_takes_an_id(
             else:
                 assert problem_of(response, 404)["code"] == "not_found"
             assert SECRET not in response.content.decode()
-    assert (dump("notifications_notification"), dump("users_recipient", "users_address")) == before
+    assert (dump(*tables), dump(*people)) == before
 
 
 def test_a_put_with_another_projects_id_makes_ones_own_user(

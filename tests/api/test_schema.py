@@ -105,6 +105,10 @@ def test_it_has_every_call_once_under_its_version() -> None:
         "PATCH /api/v1/users/{user_id}",
         "DELETE /api/v1/users/{user_id}",
         "GET /api/v1/users/{user_id}/notifications",
+        "GET /api/v1/suppressions",
+        "POST /api/v1/suppressions",
+        "GET /api/v1/suppressions/{id}",
+        "DELETE /api/v1/suppressions/{id}",
         "GET /api/v1/health",
     }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
-from users.models import ApiKey, Project, Scope
+from users.management.projects import project_named
+from users.models import ApiKey, Scope
 
 
 class Command(BaseCommand):
@@ -28,7 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         key = ApiKey(
-            project=_project(options["project"]),
+            project=project_named(options["project"]),
             name=options["name"],
             kind=ApiKey.Kind.TEST if options["test"] else ApiKey.Kind.LIVE,
             scopes=options["scope"] or Scope.values,
@@ -37,16 +38,3 @@ class Command(BaseCommand):
         key.save()
         self.stderr.write(f"A {key.kind} key of {key.project}; it cannot be shown again:")
         self.stdout.write(token)
-
-
-def _project(name: str | None) -> Project:
-    projects = list(Project.objects.filter(name=name) if name else Project.objects.all()[:2])
-    if len(projects) == 1:
-        return projects[0]
-    if name:
-        raise CommandError(f"There is no project named {name!r}.")
-    if projects:
-        raise CommandError("There are several projects; name one with --project.")
-    raise CommandError(
-        "There is no project yet; make one in the admin or with manage.py first_start."
-    )
