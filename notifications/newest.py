@@ -8,11 +8,11 @@ DESC, id DESC` means the same and is in the order of one index only, the one on 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db.models import F, Lookup, QuerySet
+from django.db.models import F, Lookup, Model, QuerySet
 
-from notifications.models import Notification
+_Row = TypeVar("_Row", bound=Model)
 
 
 class EqualsAny(Lookup):
@@ -27,8 +27,8 @@ class EqualsAny(Lookup):
         return f"{column} = ANY({array})", (*parameters, *more)
 
 
-def newest(notifications: QuerySet[Notification], **columns: Any) -> QuerySet[Notification]:
+def newest(rows: QuerySet[_Row], **columns: Any) -> QuerySet[_Row]:
     """Those with these values, newest first. There is an index on just these columns and the id."""
     for column, value in columns.items():
-        notifications = notifications.filter(EqualsAny(F(column), value))
-    return notifications.order_by(*(f"-{column}" for column in columns), "-id")
+        rows = rows.filter(EqualsAny(F(column), value))
+    return rows.order_by(*(f"-{column}" for column in columns), "-id")

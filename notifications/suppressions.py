@@ -152,6 +152,12 @@ def add(project_id: int, entries: Iterable[Entry], source: str) -> int:
     )
 
 
+def remove(project_id: int, suppression_id: UUID) -> bool:
+    """Take an address off the project's list: it may be written to again. False where it is not there (any more)."""
+    removed, _ = Suppression.objects.filter(pk=suppression_id, project_id=project_id).delete()
+    return removed > 0
+
+
 def _add(statement: str, **parameters: Any) -> int:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
