@@ -11,7 +11,7 @@ from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
 
 from notifications.intake import flow_of
-from notifications.models import Attempt, Notification, lane_of
+from notifications.models import Attempt, Notification, Receipt, Suppression, lane_of
 from users.models import Address, ApiKey, Project, Recipient, User
 
 
@@ -99,3 +99,31 @@ class AttemptFactory(DjangoModelFactory[Attempt]):
     fence = 1
     provider = "smtp"
     started_at = factory.LazyFunction(timezone.now)
+
+
+class ReceiptFactory(DjangoModelFactory[Receipt]):
+    """What Mailgun told of a notification, applied already."""
+
+    class Meta:
+        model = Receipt
+
+    notification = factory.SubFactory(NotificationFactory)
+    provider = "mailgun"
+    event_id = factory.Sequence(lambda n: f"event{n}")
+    event = "delivered"
+    occurred_at = factory.LazyFunction(timezone.now)
+    received_at = factory.SelfAttribute("occurred_at")
+    applied_at = factory.SelfAttribute("received_at")
+
+
+class SuppressionFactory(DjangoModelFactory[Suppression]):
+    class Meta:
+        model = Suppression
+
+    id = factory.LazyFunction(uuid7)
+    project = factory.SubFactory(ProjectFactory)
+    channel = "email"
+    address = factory.Sequence(lambda n: f"gone{n}@example.com")
+    reason = "hard_bounce"
+    source = "api"
+    created_at = factory.LazyFunction(timezone.now)

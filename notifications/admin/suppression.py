@@ -162,7 +162,7 @@ _CHANGELIST = "notifications_suppression_changelist"
 
 def found(term: str) -> QuerySet[Suppression, UUID]:
     """The entries of all projects for an address, by the index that begins with it."""
-    spellings = sorted({spelling.lower() for spelling in search.addresses(term)})
+    spellings = sorted({spelling.lower() for spelling in search.addresses(term.strip())})
     listed = Suppression.objects.filter(address__in=spellings).order_by()
     return listed.values_list("id", flat=True)[:MOST_COUNTED]
 
