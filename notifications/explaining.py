@@ -27,6 +27,8 @@ from notifications.retry import resends_from_unknown
 #: A provider's words are quoted up to here; the attempt or the receipt has them in full.
 LONGEST_QUOTE = 200
 
+_SIMULATED = " The sandbox only simulates: nothing has left the machine."
+
 #: What a receipt says, after "reported that".
 _REPORTED = {
     EventType.QUEUED: "it took it",
@@ -207,7 +209,7 @@ def _sent(notification: Notification, last: Attempt | None, now: datetime, told:
         return f"Sent, on an operator's word {when}: it arrived. {_provider(notification)} has not said so ({_said(last)})."
     sent = f"Sent: {_provider(notification)} accepted it {ago(notification.sent_at, now)}."
     if notification.provider == "sandbox":
-        return f"{sent} The sandbox only simulates: nothing has left the machine."
+        return f"{sent}{_SIMULATED}"
     if notification.provider == "smtp":
         return f"{sent} SMTP tells nothing after that: whether it arrived is not known."
     settled = _settled_by(told.accepted, last)
@@ -239,10 +241,11 @@ def _delivered(
         where = "stored in the inbox" if notification.channel == Channel.IN_APP else "delivered"
         return f"Delivered: {where} {ago(notification.delivered_at, now)}{read}."
     arrived = f"Delivered: {_reported(told.arrived, now)}{read}.{_settled_by(told.arrived, last)}"
-    listed = f" Its address is suppressed ({suppression.reason})." if suppression else ""
-    if told.objection is None or told.objection is told.arrived:
-        return f"{arrived}{listed}"
-    return f"{arrived} After that, {_reported(told.objection, now)}.{listed}"
+    if told.objection and told.objection is not told.arrived:
+        arrived += f" After that, {_reported(told.objection, now)}."
+    if suppression:
+        arrived += f" Its address is suppressed ({suppression.reason})."
+    return f"{arrived}{_SIMULATED}" if notification.provider == "sandbox" else arrived
 
 
 def _failed(

@@ -258,6 +258,14 @@ def test_a_delivered_one_tells_who_reported_it_and_when() -> None:
     )
 
 
+def test_what_the_sandbox_reports_is_said_to_be_simulated() -> None:
+    delivered = notification(status="delivered", provider="sandbox")
+    told = [receipt("delivered", provider="sandbox")]
+    assert said(delivered, attempt("accepted"), receipts=told) == (
+        "Delivered: sandbox reported 5 min ago that it arrived. The sandbox only simulates: nothing has left the machine."
+    )
+
+
 @pytest.mark.parametrize(
     ("event", "reason", "words"),
     [

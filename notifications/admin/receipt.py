@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from notifications import providers
 from notifications.admin import search
@@ -157,7 +158,7 @@ def _notifications(term: str) -> list[UUID]:
 
 def _badge(receipt: Receipt) -> SafeString:
     kind = _BADGES[tone_of(receipt)]
-    return format_html('<span class="ntf-badge ntf-{}">{}</span>', kind, receipt.event)
+    return format_html('<span class="ntf-badge ntf-{}">{}</span>', kind, capfirst(receipt.event))
 
 
 def _details(receipt: Receipt) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -49,6 +49,11 @@ class SourceFilter(Scanning):
 
 class SuppressionForm(ModelForm[Suppression]):
     """An address in any spelling; the list has it in one."""
+
+    class Meta:
+        help_texts: ClassVar = {
+            "address": "An e-mail address, or a phone number with its country code."
+        }
 
     def clean(self) -> None:
         super().clean()

@@ -33,6 +33,9 @@ class CommaSeparated(SimpleArrayField):
             value = ",".join(word for word in value.split(",") if word.strip())
         return super().to_python(value)
 
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
 
 @admin.register(Project)
 class ProjectAdmin(NeverDeleted):
