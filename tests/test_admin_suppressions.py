@@ -303,6 +303,8 @@ def test_the_page_tells_what_still_goes_out(operator: Client, alice: Project) ->
     assert "but its mandatory categories: receipts, security." in shown
     assert "not even its mandatory categories: receipts" in page(operator, page_of(absolute))
     assert "somebody put it on the list" in shown
+    Suppression.objects.update(source="receipt")
+    assert "What it came of is gone by now." in page(operator, page_of(complaint))
 
 
 def test_an_unknown_id_leads_back_and_a_wrong_one_is_no_fault(operator: Client) -> None:
@@ -317,11 +319,12 @@ def test_text_of_others_is_shown_and_never_obeyed(operator: Client, alice: Proje
     listed = SuppressionFactory(
         project=alice,
         address=VECTOR,
-        detail=VECTOR,
+        detail=f"our own: {VECTOR}",
         reason="complaint",
         receipt=told,
         notification=told.notification,
     )
+    assert "our own: &lt;/pre&gt;" in page(operator, page_of(listed))
     for path in (LIST, page_of(listed), take_off(listed)):
         shown = page(operator, path)
         assert "<script>alert(" not in shown

@@ -167,7 +167,8 @@ _CHANGELIST = "notifications_suppression_changelist"
 
 def found(term: str) -> QuerySet[Suppression, UUID]:
     """The entries of all projects for an address, by the index that begins with it."""
-    spellings = sorted({spelling.lower() for spelling in search.addresses(term.strip())})
+    # One of these is in lower case, as the list is.
+    spellings = sorted(search.addresses(term.strip()))
     listed = Suppression.objects.filter(address__in=spellings).order_by()
     return listed.values_list("id", flat=True)[:MOST_COUNTED]
 
@@ -189,6 +190,7 @@ def _means(suppression: Suppression | None) -> dict[str, Any]:
         "badge": _badge(suppression),
         "is_absolute": suppression.reason in Suppression.ABSOLUTE,
         "is_wish": suppression.reason in _WISHES,
+        "is_learned": suppression.source in _LEARNED,
     }
 
 
@@ -198,3 +200,5 @@ _WISHES = (
     Suppression.Reason.COMPLAINT,
     Suppression.Reason.UNSUBSCRIBE,
 )
+#: Sources that are a provider's word.
+_LEARNED = (Suppression.Source.RECEIPT, Suppression.Source.REFUSAL)
