@@ -102,18 +102,17 @@ class AttemptFactory(DjangoModelFactory[Attempt]):
 
 
 class ReceiptFactory(DjangoModelFactory[Receipt]):
-    """What Mailgun told of a notification, applied already."""
+    """A receipt that has come and is not applied yet."""
 
     class Meta:
         model = Receipt
 
-    notification = factory.SubFactory(NotificationFactory)
     provider = "mailgun"
-    event_id = factory.Sequence(lambda n: f"event{n}")
+    event_id = factory.Sequence(lambda n: f"event-{n}")
     event = "delivered"
     occurred_at = factory.LazyFunction(timezone.now)
-    received_at = factory.SelfAttribute("occurred_at")
-    applied_at = factory.SelfAttribute("received_at")
+    # Due for a while: inside a test's transaction the database's now() stands still.
+    due_at = factory.LazyFunction(lambda: timezone.now() - timedelta(minutes=1))
 
 
 class SuppressionFactory(DjangoModelFactory[Suppression]):
@@ -123,7 +122,6 @@ class SuppressionFactory(DjangoModelFactory[Suppression]):
     id = factory.LazyFunction(uuid7)
     project = factory.SubFactory(ProjectFactory)
     channel = "email"
-    address = factory.Sequence(lambda n: f"gone{n}@example.com")
+    address = factory.Sequence(lambda n: f"nobody{n}@example.com")
     reason = "hard_bounce"
-    source = "api"
-    created_at = factory.LazyFunction(timezone.now)
+    source = "receipt"

@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from factory import SelfAttribute, SubFactory
 from pytest_django import DjangoAssertNumQueries
 from uuid_utils.compat import uuid7
 
@@ -30,6 +31,14 @@ from users import console, groups
 LIST = "/admin/notifications/receipt/"
 NOTIFICATIONS = "/admin/notifications/notification/"
 VECTOR = "</pre></title>\"'><script>alert('xss')</script>"
+
+
+class AppliedFactory(ReceiptFactory):
+    """A receipt whose notification was found, as nearly all are."""
+
+    notification = SubFactory(NotificationFactory)
+    received_at = SelfAttribute("occurred_at")
+    applied_at = SelfAttribute("occurred_at")
 
 
 def client_of(group: str) -> Client:
@@ -91,7 +100,7 @@ def test_receipts_stand_in_the_timeline_in_the_order_in_which_things_happened(
         outcome="accepted",
     )
     for minutes, event in ((4, "opened"), (3, "delivered"), (2, "deferred")):
-        ReceiptFactory(
+        AppliedFactory(
             notification=notification, event=event, occurred_at=start + timedelta(minutes=minutes)
         )
     shown = page(operator, detail(notification))
@@ -107,7 +116,7 @@ def test_receipts_stand_in_the_timeline_in_the_order_in_which_things_happened(
 
 def test_a_receipt_tells_its_facts_its_words_and_leads_to_its_page(operator: Client) -> None:
     occurred = timezone.now() - timedelta(minutes=5)
-    told = ReceiptFactory(
+    told = AppliedFactory(
         event="bounced",
         reject_reason="timed_out",
         code="mailgun_605",
@@ -122,7 +131,7 @@ def test_a_receipt_tells_its_facts_its_words_and_leads_to_its_page(operator: Cli
 
 
 def test_one_that_came_at_once_does_not_tell_how_late_it_was(operator: Client) -> None:
-    told = ReceiptFactory()
+    told = AppliedFactory()
     assert "later</p>" not in page(operator, detail(told.notification))
 
 
@@ -147,8 +156,8 @@ def test_each_event_has_its_tone(event: str, tone: str) -> None:
 
 def test_delivered_is_not_told_twice_but_told_where_no_receipt_says_so(operator: Client) -> None:
     by_receipt, otherwise = delivered(), delivered()
-    ReceiptFactory(notification=by_receipt, event="delivered")
-    ReceiptFactory(notification=otherwise, event="opened")
+    AppliedFactory(notification=by_receipt, event="delivered")
+    AppliedFactory(notification=otherwise, event="opened")
     assert "Delivered" not in titles(page(operator, detail(by_receipt)))
     assert "Delivered" in titles(page(operator, detail(otherwise)))
 
@@ -156,13 +165,13 @@ def test_delivered_is_not_told_twice_but_told_where_no_receipt_says_so(operator:
 def test_a_suppression_stands_in_the_timeline_of_the_notification_it_came_of(
     operator: Client,
 ) -> None:
-    bounced = ReceiptFactory(event="bounced", notification__address="Ada@example.com")
+    bounced = AppliedFactory(event="bounced", notification__address="Ada@example.com")
     listed = SuppressionFactory(
         project=bounced.notification.project,
         address="ada@example.com",
         notification=bounced.notification,
         receipt=bounced,
-        source="receipt",
+        created_at=timezone.now(),
     )
     another = NotificationFactory(
         recipient=bounced.notification.recipient, address="ada@example.com"
@@ -180,7 +189,7 @@ def test_the_page_asks_the_same_few_queries_however_many_receipts_there_are(
 ) -> None:
     notification = delivered()
     for _ in range(30):
-        ReceiptFactory(notification=notification, event="opened", raw="x" * 1000)
+        AppliedFactory(notification=notification, event="opened", raw="x" * 1000)
     with django_assert_max_num_queries(13) as asked:
         assert page(operator, detail(notification)).count("Receipt: opened") == 30
     assert not any('"raw"' in query["sql"] for query in asked.captured_queries)
@@ -193,7 +202,7 @@ def test_of_very_many_receipts_the_newest_are_shown_and_the_page_says_so(
     notification = delivered()
     for minutes, event in ((3, "delivered"), (2, "opened"), (1, "complained")):
         occurred = timezone.now() - timedelta(minutes=minutes)
-        ReceiptFactory(notification=notification, event=event, occurred_at=occurred)
+        AppliedFactory(notification=notification, event=event, occurred_at=occurred)
     shown = page(operator, detail(notification))
     assert "The newest 2 receipts" in shown
     assert "Receipt: complained" in shown
@@ -206,7 +215,7 @@ def test_of_very_many_receipts_the_newest_are_shown_and_the_page_says_so(
 
 @pytest.mark.parametrize("group", [groups.OPERATOR, groups.ADMINISTRATOR])
 def test_staff_read_receipts_and_nobody_adds_changes_or_removes_one(db: None, group: str) -> None:
-    client, told = client_of(group), ReceiptFactory()
+    client, told = client_of(group), AppliedFactory()
     assert f'href="{LIST}"' in page(client, "/admin/")
     assert rows(page(client, LIST)) == {told.pk}
     page(client, page_of(told))
@@ -217,7 +226,7 @@ def test_staff_read_receipts_and_nobody_adds_changes_or_removes_one(db: None, gr
 
 
 def test_not_even_a_superuser_removes_one(db: None) -> None:
-    client, told = Client(), ReceiptFactory()
+    client, told = Client(), AppliedFactory()
     client.force_login(UserFactory(is_superuser=True))
     assert client.post(f"{LIST}{told.pk}/delete/", {"post": "yes"}).status_code == 403
     assert client.post(page_of(told), {"event": "bounced"}).status_code == 403
@@ -226,7 +235,7 @@ def test_not_even_a_superuser_removes_one(db: None) -> None:
 
 
 def test_others_see_none(db: None) -> None:
-    told, client = ReceiptFactory(), Client()
+    told, client = AppliedFactory(), Client()
     assert client.get(LIST).status_code == 302
     client.force_login(UserFactory())
     for path in (LIST, page_of(told)):
@@ -239,7 +248,7 @@ def test_others_see_none(db: None) -> None:
 
 @pytest.fixture
 def unmatched(db: None) -> Receipt:
-    return ReceiptFactory(
+    return AppliedFactory(
         notification=None, applied_at=None, provider="twilio", event="bounced", named_id=uuid7()
     )
 
@@ -260,7 +269,7 @@ def unmatched(db: None) -> Receipt:
 def test_filters_narrow_the_list(
     operator: Client, unmatched: Receipt, query: str, shown: set[str]
 ) -> None:
-    matched = ReceiptFactory()
+    matched = AppliedFactory()
     ids = {"unmatched": {unmatched.pk}, "matched": {matched.pk}, "both": {unmatched.pk, matched.pk}}
     response = operator.get(LIST + query, follow=True)
     wanted = ids[shown.pop()] if shown else set()
@@ -270,7 +279,7 @@ def test_filters_narrow_the_list(
 def test_the_newest_stand_first_and_link_to_their_notifications(
     operator: Client, unmatched: Receipt
 ) -> None:
-    newer = ReceiptFactory()
+    newer = AppliedFactory()
     text = page(operator, LIST)
     assert re.findall(rf"{LIST}(\d+)/change/", text) == [str(newer.pk), str(unmatched.pk)]
     assert detail(newer.notification) in text
@@ -278,8 +287,8 @@ def test_the_newest_stand_first_and_link_to_their_notifications(
 
 
 def test_the_search_goes_by_the_notifications_id_and_by_the_providers(operator: Client) -> None:
-    told = ReceiptFactory(notification__provider_message_id="<20260504.1@mg.example>")
-    ReceiptFactory()
+    told = AppliedFactory(notification__provider_message_id="<20260504.1@mg.example>")
+    AppliedFactory()
     for term in (told.notification_id, "<20260504.1@mg.example>"):
         response = operator.get(LIST, {"q": f" {term} "})
         assert rows(response.content.decode()) == {told.pk}
@@ -290,7 +299,7 @@ def test_the_search_goes_by_the_notifications_id_and_by_the_providers(operator: 
 
 def test_the_list_neither_counts_nor_fetches_without_bound(operator: Client) -> None:
     for _ in range(3):
-        ReceiptFactory(raw="x" * 1000)
+        AppliedFactory(raw="x" * 1000)
     with CaptureQueriesContext(connection) as asked:
         page(operator, f"{LIST}?_facets=True")
     statements = [query["sql"] for query in asked.captured_queries]
@@ -304,9 +313,9 @@ def test_the_list_neither_counts_nor_fetches_without_bound(operator: Client) -> 
 def test_a_filter_without_an_index_says_how_far_it_looked(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = ReceiptFactory(event="bounced")
+    old = AppliedFactory(event="bounced")
     for _ in range(3):
-        ReceiptFactory()
+        AppliedFactory()
     monkeypatch.setattr(listing, "LOOKED_THROUGH", 3)
     text = page(operator, f"{LIST}?event=bounced")
     assert old.pk not in rows(text)
@@ -323,7 +332,7 @@ def many(db: None) -> None:
         notification.provider_message_id = f"<{number}@mg.example>"
     notifications = [first, *Notification.objects.bulk_create(built)]
     Receipt.objects.bulk_create(
-        ReceiptFactory.build(notification=None if n % 100 == 0 else notifications[n % 1000])
+        AppliedFactory.build(notification=None if n % 100 == 0 else notifications[n % 1000])
         for n in range(5000)
     )
     with connection.cursor() as cursor:
@@ -364,7 +373,7 @@ def test_the_search_goes_through_indexes(many: None) -> None:
 
 
 def test_the_page_shows_everything_and_breaks_the_lines_of_json(operator: Client) -> None:
-    told = ReceiptFactory(
+    told = AppliedFactory(
         event="bounced",
         reject_reason="bounced",
         code="mailgun_605",
@@ -406,7 +415,7 @@ def test_what_cannot_be_read_as_json_is_shown_as_it_came(raw: str) -> None:
 
 
 def test_text_of_others_is_shown_and_never_obeyed(operator: Client) -> None:
-    told = ReceiptFactory(
+    told = AppliedFactory(
         provider=VECTOR[:50],
         event_id=VECTOR,
         event=VECTOR[:13],

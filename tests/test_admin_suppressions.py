@@ -19,10 +19,10 @@ from notifications.admin import listing, suppression
 from notifications.models import Suppression
 from tests.factories import (
     NotificationFactory,
-    ReceiptFactory,
     SuppressionFactory,
     UserFactory,
 )
+from tests.test_admin_receipts import AppliedFactory
 from users import console, groups
 from users.models import Project
 
@@ -155,7 +155,7 @@ def test_the_newest_stand_first_each_with_its_reason_and_source(operator: Client
 )
 def test_filters_narrow_the_list(operator: Client, query: str, field: str, value: str) -> None:
     SuppressionFactory(channel="sms", address="+15005550008", reason="stop", source="receipt")
-    SuppressionFactory()
+    SuppressionFactory(source="api")
     shown = Suppression.objects.filter(pk__in=rows(page(operator, f"{LIST}?{query}")))
     assert [getattr(listed, field) for listed in shown] == [value]
 
@@ -270,7 +270,7 @@ def test_the_search_goes_through_the_index_of_addresses(many: None, term: str) -
 def test_the_page_tells_why_with_the_receipts_words_and_the_notification(
     operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    told = ReceiptFactory(
+    told = AppliedFactory(
         event="bounced", detail="550 5.1.1 no such user", notification__title="Your order"
     )
     listed = SuppressionFactory(
@@ -294,8 +294,8 @@ def test_the_page_tells_why_with_the_receipts_words_and_the_notification(
 
 
 def test_the_page_tells_what_still_goes_out(operator: Client, alice: Project) -> None:
-    complaint = SuppressionFactory(project=alice, reason="complaint")
-    absolute = SuppressionFactory(project=alice, reason="hard_bounce")
+    complaint = SuppressionFactory(project=alice, reason="complaint", source="import")
+    absolute = SuppressionFactory(project=alice, reason="hard_bounce", source="api")
     assert "has named no mandatory categories" in page(operator, page_of(complaint))
     assert "mandatory" not in page(operator, page_of(absolute))
     Project.objects.update(mandatory_categories=["receipts", "security"])
@@ -315,7 +315,7 @@ def test_an_unknown_id_leads_back_and_a_wrong_one_is_no_fault(operator: Client) 
 
 def test_text_of_others_is_shown_and_never_obeyed(operator: Client, alice: Project) -> None:
     Project.objects.update(name=VECTOR, mandatory_categories=[VECTOR])
-    told = ReceiptFactory(provider=VECTOR[:50], detail=VECTOR, notification__title=VECTOR)
+    told = AppliedFactory(provider=VECTOR[:50], detail=VECTOR, notification__title=VECTOR)
     listed = SuppressionFactory(
         project=alice,
         address=VECTOR,
