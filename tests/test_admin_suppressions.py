@@ -415,6 +415,23 @@ def test_what_is_put_on_stops_a_notification(operator: Client, alice: Project) -
     assert "But its address is suppressed (manual): it is cancelled instead of sent." in shown
 
 
+def test_an_operators_resend_to_it_is_refused_with_the_reason(
+    operator: Client, alice: Project
+) -> None:
+    over = NotificationFactory(
+        recipient__project=alice,
+        address="ada@example.com",
+        status="failed",
+        failure_kind="permanent",
+    )
+    put_on(operator, alice, address="ada@example.com")
+    path = "/admin/notifications/notification/act/resend/"
+    response = operator.post(path, {"id": [str(over.pk)]}, follow=True)
+    text = response.content.decode()
+    assert "1 notification not resent." in text
+    assert "This address is suppressed: manual" in text
+
+
 # --- Taking one off ------------------------------------------------------------------------------------------
 
 
