@@ -114,6 +114,17 @@ def test_receipts_stand_in_the_timeline_in_the_order_in_which_things_happened(
     assert "Delivered: mailgun reported 6 min ago that it arrived." in shown
 
 
+def test_what_happened_at_the_same_moment_stands_in_the_order_in_which_it_came(
+    operator: Client,
+) -> None:
+    """A vendor may tell no time, or whole seconds only."""
+    notification, moment = delivered(), timezone.now()
+    for event in ("queued", "sent", "delivered"):
+        AppliedFactory(notification=notification, event=event, occurred_at=moment)
+    receipts = [title for title in titles(page(operator, detail(notification))) if ":" in title]
+    assert receipts == ["Receipt: queued", "Receipt: sent", "Receipt: delivered"]
+
+
 def test_a_receipt_tells_its_facts_its_words_and_leads_to_its_page(operator: Client) -> None:
     occurred = timezone.now() - timedelta(minutes=5)
     told = AppliedFactory(

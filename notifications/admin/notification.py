@@ -150,7 +150,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
     def _details(self, request: HttpRequest, notification: Notification) -> dict[str, Any]:
         attempts = list(notification.attempts.all())
         newest = notification.receipts.order_by("-occurred_at", "-id").defer("raw")
-        receipts = list(newest[:MOST_RECEIPTS])
+        receipts = list(newest[:MOST_RECEIPTS])[::-1]
         suppression = _suppression_of(notification)
         return {
             "title": Truncator(notification.title or first_line(notification.message)).chars(80)
