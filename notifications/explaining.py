@@ -1,11 +1,13 @@
 """Why a notification is where it is, and what happens next: one plain sentence or two. Pure.
 
 Operators read it in the admin; whoever shows a notification to people can use it as well. It tells what the
-engine's own rules (queue.py, sweeping.py, retry.py) will do, and decides nothing itself.
+engine's own rules (queue.py, sweeping.py, retry.py, receipts.py) will do, and decides nothing itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from notifications.models import (
@@ -15,12 +17,57 @@ from notifications.models import (
     Circuit,
     FailureKind,
     Notification,
+    Receipt,
     Status,
+    Suppression,
 )
+from notifications.providers.events import ACCEPTED, ARRIVED, REFUSED, EventType
 from notifications.retry import resends_from_unknown
 
-#: A provider's words are quoted up to here; the attempt has them in full.
+#: A provider's words are quoted up to here; the attempt or the receipt has them in full.
 LONGEST_QUOTE = 200
+
+_SIMULATED = " The sandbox only simulates: nothing has left the machine."
+
+#: What a receipt says, after "reported that".
+_REPORTED = {
+    EventType.QUEUED: "it took it",
+    EventType.SENT: "it passed it on",
+    EventType.DEFERRED: "the other side wants it later",
+    EventType.REJECTED: "it would not send it",
+    EventType.FAILED: "it could not send it",
+    EventType.BOUNCED: "it bounced",
+    EventType.DELIVERED: "it arrived",
+    EventType.AUTORESPONDED: "an automatic answer came back",
+    EventType.OPENED: "it was opened",
+    EventType.CLICKED: "a link in it was clicked",
+    EventType.COMPLAINED: "the person called it spam",
+    EventType.UNSUBSCRIBED: "the person wants no more",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the receipts of a notification tell: of each kind the one that counts."""
+
+    accepted: Receipt | None
+    arrived: Receipt | None
+    refused: Receipt | None
+    objection: Receipt | None
+
+    @classmethod
+    def by(cls, receipts: Iterable[Receipt]) -> _Told:
+        told = sorted(receipts, key=lambda receipt: receipt.occurred_at)
+        return cls(
+            accepted=_first(reversed(told), ACCEPTED),
+            arrived=_first(told, ARRIVED),
+            refused=_first(told, REFUSED),
+            objection=_first(told, (EventType.COMPLAINED, EventType.UNSUBSCRIBED)),
+        )
+
+
+def _first(receipts: Iterable[Receipt], events: Iterable[str]) -> Receipt | None:
+    return next((receipt for receipt in receipts if receipt.event in events), None)
 
 
 def explain(
@@ -32,27 +79,32 @@ def explain(
     resent: bool = False,
     policy: str = "",
     circuit: Circuit | None = None,
+    receipts: Sequence[Receipt] = (),
+    suppression: Suppression | None = None,
 ) -> str:
     """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
-    `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it.
+    `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it;
+    `receipts` what came of it; `suppression` that of its address.
     """
     if notification.erased_at:
         return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."
+    told = _Told.by(receipts)
     match notification.status:
         case Status.PENDING:
-            return _pending(notification, last, now, paused, circuit)
+            waiting = _pending(notification, last, now, paused, circuit)
+            return f"{waiting}{_never_to_go(notification, now, suppression)}"
         case Status.SENDING:
             return f"Being sent: {_provider(notification)} has had it for {_since(last, now)}."
         case Status.SENT:
-            return _sent(notification, last, now)
+            return _sent(notification, last, now, told)
         case Status.DELIVERED:
-            return _delivered(notification, now)
+            return _delivered(notification, last, now, told, suppression)
         case Status.FAILED:
-            return _failed(notification, last, resent)
+            return _failed(notification, last, now, resent, told, suppression)
         case Status.CANCELLED:
-            return f"Cancelled {_before_or_after(last)}. Nothing more happens by itself."
+            return _cancelled(notification, last, now, told, suppression)
         case Status.EXPIRED:
-            return _expired(notification, last)
+            return _expired(notification, last, now, told)
         case _:
             return _unknown(notification, last, now, resent, policy)
 
@@ -64,7 +116,7 @@ def _pending(
     paused: bool,
     circuit: Circuit | None,
 ) -> str:
-    if notification.expires_at and notification.expires_at <= now:
+    if _is_too_late(notification, now):
         return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
     if notification.leased_until and notification.leased_until > now:
         return "Being prepared: a worker has just taken it."
@@ -77,6 +129,10 @@ def _pending(
     when = _when(notification, last, now)
     held = f" At present {trouble(circuit, now)}." if circuit else ""
     return f"{when}{_in_brackets(notification, last)}.{held}{_until(notification)}"
+
+
+def _is_too_late(notification: Notification, now: datetime) -> bool:
+    return notification.expires_at is not None and notification.expires_at <= now
 
 
 def trouble(circuit: Circuit, now: datetime) -> str:
@@ -133,42 +189,123 @@ def _until(notification: Notification) -> str:
     return f" It is given up at {moment(until)}." if until else ""
 
 
-def _sent(notification: Notification, last: Attempt | None, now: datetime) -> str:
-    if notification.settled_by_hand and not _accepted(last):
+def _never_to_go(notification: Notification, now: datetime, suppression: Suppression | None) -> str:
+    """What the claim does to a waiting one (queue.CANCEL_SUPPRESSED)."""
+    if suppression is None or _is_too_late(notification, now):
+        return ""
+    words = f"its address is suppressed ({suppression.reason})"
+    return f" But {words}: it is cancelled instead of sent{_unless(notification, suppression)}."
+
+
+def _unless(notification: Notification, suppression: Suppression) -> str:
+    """The exception from a suppression, where one is possible (suppressions.stopped_by)."""
+    certain = suppression.reason in Suppression.ABSOLUTE or not notification.category
+    return "" if certain else ", unless its category is mandatory"
+
+
+def _sent(notification: Notification, last: Attempt | None, now: datetime, told: _Told) -> str:
+    if notification.settled_by_hand and not (_accepted(last) or told.accepted):
         when = ago(notification.sent_at, now)
         return f"Sent, on an operator's word {when}: it arrived. {_provider(notification)} has not said so ({_said(last)})."
-    sent = f"Sent: {_provider(notification)} accepted it {ago(notification.sent_at, now)}"
+    sent = f"Sent: {_provider(notification)} accepted it {ago(notification.sent_at, now)}."
     if notification.provider == "sandbox":
-        return f"{sent}. The sandbox only simulates: nothing has left the machine."
-    return f"{sent}. Whether it arrived is not known: receipts are not read yet."
+        return f"{sent}{_SIMULATED}"
+    if notification.provider == "smtp":
+        return f"{sent} SMTP tells nothing after that: whether it arrived is not known."
+    settled = _settled_by(told.accepted, last)
+    return f"{sent}{settled} No receipt has come yet that says whether it arrived{_deferred(told, now)}."
 
 
-def _delivered(notification: Notification, now: datetime) -> str:
-    where = "stored in the inbox" if notification.channel == Channel.IN_APP else "delivered"
-    when = ago(notification.delivered_at, now)
-    if notification.read_at:
-        return f"Delivered: {where} {when}, read {ago(notification.read_at, now)}."
-    return f"Delivered: {where} {when}."
+def _deferred(told: _Told, now: datetime) -> str:
+    if told.accepted is None or told.accepted.event != EventType.DEFERRED:
+        return ""
+    return f"; {_reported(told.accepted, now)}{_words_of(told.accepted)}"
 
 
-def _failed(notification: Notification, last: Attempt | None, resent: bool) -> str:
+def _settled_by(receipt: Receipt | None, last: Attempt | None) -> str:
+    """Where the call itself did not end well: why the notification has not stayed there."""
+    if receipt is None or last is None or _accepted(last):
+        return ""
+    return f" The receipt settled what the call had left open ({_said(last)})."
+
+
+def _delivered(
+    notification: Notification,
+    last: Attempt | None,
+    now: datetime,
+    told: _Told,
+    suppression: Suppression | None,
+) -> str:
+    read = f", read {ago(notification.read_at, now)}" if notification.read_at else ""
+    if told.arrived is None:
+        where = "stored in the inbox" if notification.channel == Channel.IN_APP else "delivered"
+        return f"Delivered: {where} {ago(notification.delivered_at, now)}{read}."
+    arrived = f"Delivered: {_reported(told.arrived, now)}{read}.{_settled_by(told.arrived, last)}"
+    if told.objection and told.objection is not told.arrived:
+        arrived += f" After that, {_reported(told.objection, now)}."
+    if suppression:
+        arrived += f" Its address is suppressed ({suppression.reason})."
+    return f"{arrived}{_SIMULATED}" if notification.provider == "sandbox" else arrived
+
+
+def _failed(
+    notification: Notification,
+    last: Attempt | None,
+    now: datetime,
+    resent: bool,
+    told: _Told,
+    suppression: Suppression | None,
+) -> str:
+    again = _again(notification, resent, suppression)
+    if notification.sent_at:
+        # Only a receipt fails what was accepted.
+        return f"Failed: {_bounced(notification, last, now, told)} {again}"
     answer = _quoted(notification.failure_code, notification.failure_detail)
     provider = _provider(notification)
-    again = (
-        "It was resent since, as a new notification."
-        if resent
-        else "Nothing more happens by itself; a resend tries it as a new notification."
-    )
+    since = _told_since(told, now)
     if notification.failure_code == GIVEN_UP:
-        return f"Failed: an operator gave it up. {_given_up(provider, last)} {again}"
+        what_is_known = since or f" {_given_up(provider, last)}"
+        return f"Failed: an operator gave it up.{what_is_known} {again}"
     match notification.failure_kind:
         case FailureKind.PERMANENT:
-            return f"Failed: {provider} refused it for good ({answer}). {again}"
+            return f"Failed: {provider} refused it for good ({answer}).{since} {again}"
         case FailureKind.TEMPORARY:
             attempts = counted(notification.attempt_count, "attempt")
-            return f"Failed: given up after {attempts}; at last {provider} said {answer}. {again}"
+            return f"Failed: given up after {attempts}; at last {provider} said {answer}.{since} {again}"
         case _:
-            return f"Failed by a fault of ours ({answer}). {again}"
+            return f"Failed by a fault of ours ({answer}).{since} {again}"
+
+
+def _again(notification: Notification, resent: bool, suppression: Suppression | None) -> str:
+    if resent:
+        return "It was resent since, as a new notification."
+    if suppression is None:
+        return "Nothing more happens by itself; a resend tries it as a new notification."
+    return (
+        f"Nothing more happens by itself: its address is suppressed ({suppression.reason}), and a resend is refused "
+        f"until it is taken off the list{_unless(notification, suppression)}."
+    )
+
+
+def _bounced(notification: Notification, last: Attempt | None, now: datetime, told: _Told) -> str:
+    """That a provider took it, and what its receipt said; of one that is gone by now, what was kept of it."""
+    answer = _quoted(notification.failure_code, notification.failure_detail)
+    if told.refused is None:
+        return f"{_provider(notification)} took it, and reported later that it did not arrive ({answer})."
+    before = " It had reported before that it arrived." if told.arrived else ""
+    took = f"{told.refused.provider} took it, and {_what(told.refused, now)} ({answer})."
+    return f"{took}{before}{_settled_by(told.refused, last)}"
+
+
+def _told_since(told: _Told, now: datetime) -> str:
+    """What receipts say of one that had ended otherwise by then: that stays, and they alone record it."""
+    if told.arrived:
+        return f" Yet {_reported(told.arrived, now)}: the person has it."
+    if told.refused:
+        return f" Later, {_reported(told.refused, now)}{_words_of(told.refused)}."
+    if told.accepted:
+        return f" Yet {_reported(told.accepted, now)}: the person may have it."
+    return ""
 
 
 def _given_up(provider: str, last: Attempt | None) -> str:
@@ -177,10 +314,25 @@ def _given_up(provider: str, last: Attempt | None) -> str:
     return f"Whether {provider} accepted it is not known ({_said(last)})."
 
 
-def _expired(notification: Notification, last: Attempt | None) -> str:
+def _cancelled(
+    notification: Notification,
+    last: Attempt | None,
+    now: datetime,
+    told: _Told,
+    suppression: Suppression | None,
+) -> str:
+    cancelled = f"Cancelled {_before_or_after(last)}"
+    if notification.failure_code == "suppressed":
+        verb = "is" if suppression else "was"
+        cancelled += f": the address {verb} suppressed ({notification.failure_detail})"
+    return f"{cancelled}.{_told_since(told, now)} Nothing more happens by itself."
+
+
+def _expired(notification: Notification, last: Attempt | None, now: datetime, told: _Told) -> str:
     until = moment(notification.expires_at)
     tried = f"{_said(last)} at last" if last else "it was never tried"
-    return f"Expired: it was worth sending until {until}; {tried}. Nothing more happens by itself."
+    since = _told_since(told, now)
+    return f"Expired: it was worth sending until {until}; {tried}.{since} Nothing more happens by itself."
 
 
 def _unknown(
@@ -210,6 +362,20 @@ def _accepted(last: Attempt | None) -> bool:
 
 def _provider(notification: Notification) -> str:
     return notification.provider or "the provider"
+
+
+def _reported(receipt: Receipt, now: datetime) -> str:
+    return f"{receipt.provider} {_what(receipt, now)}"
+
+
+def _what(receipt: Receipt, now: datetime) -> str:
+    words = _REPORTED[EventType(receipt.event)]
+    return f"reported {ago(receipt.occurred_at, now)} that {words}"
+
+
+def _words_of(receipt: Receipt) -> str:
+    words = _quoted(receipt.code, receipt.detail)
+    return f" ({words})" if words else ""
 
 
 def _since(last: Attempt | None, now: datetime) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from notifications.explaining import duration, explain, trouble
-from notifications.models import Attempt, Circuit, Notification
+from notifications.models import Attempt, Circuit, Notification, Receipt, Suppression
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -128,7 +128,11 @@ def test_a_sending_one_tells_who_has_it_and_for_how_long() -> None:
     [
         (
             {"status": "sent", "sent_at": NOW - HOUR},
-            "Sent: smtp accepted it 1 h ago. Whether it arrived is not known: receipts are not read yet.",
+            "Sent: smtp accepted it 1 h ago. SMTP tells nothing after that: whether it arrived is not known.",
+        ),
+        (
+            {"status": "sent", "provider": "mailgun", "sent_at": NOW - HOUR},
+            "Sent: mailgun accepted it 1 h ago. No receipt has come yet that says whether it arrived.",
         ),
         (
             {"status": "sent", "provider": "sandbox", "sent_at": NOW},
@@ -203,6 +207,216 @@ def test_what_an_operator_settled_is_told_as_such_whatever_the_provider_says_lat
         "Failed: an operator gave it up. Whether smtp accepted it is not known (no answer came). Nothing more"
     )
     assert "smtp accepted it after all" in said(given_up, attempt("accepted", ""))
+
+
+# --- What receipts tell ----------------------------------------------------------------------------------------
+
+
+def receipt(event: str, minutes: int = 5, detail: str = "", **fields: Any) -> Receipt:
+    """Mailgun's, of so many minutes ago."""
+    occurred = NOW - timedelta(minutes=minutes)
+    return Receipt(
+        **{"provider": "mailgun", "event": event, "detail": detail, "occurred_at": occurred}
+        | fields
+    )
+
+
+def at_mailgun(status: str, **fields: Any) -> Notification:
+    return notification(**{"status": status, "provider": "mailgun"} | fields)
+
+
+def suppressed(reason: str) -> Suppression:
+    return Suppression(reason=reason)
+
+
+BOUNCED = {
+    "sent_at": NOW - HOUR,
+    "failure_kind": "permanent",
+    "failure_code": "bounced",
+    "failure_detail": "550 5.1.1 no such user",
+}
+
+
+def test_a_receipt_that_the_other_side_wants_it_later_leaves_open_whether_it_arrives() -> None:
+    sent = at_mailgun("sent", sent_at=NOW - HOUR)
+    deferred = [receipt("queued", 9), receipt("deferred", 5, "452 mailbox full")]
+    assert said(sent, attempt("accepted"), receipts=deferred) == (
+        "Sent: mailgun accepted it 1 h ago. No receipt has come yet that says whether it arrived; "
+        "mailgun reported 5 min ago that the other side wants it later (452 mailbox full)."
+    )
+    assert said(sent, attempt("accepted"), receipts=deferred[:1]).endswith("whether it arrived.")
+
+
+def test_a_delivered_one_tells_who_reported_it_and_when() -> None:
+    delivered = at_mailgun("delivered", delivered_at=NOW - HOUR)
+    told = [receipt("opened", 2), receipt("delivered", 5)]
+    assert said(delivered, attempt("accepted"), receipts=told) == (
+        "Delivered: mailgun reported 5 min ago that it arrived."
+    )
+    assert said(delivered, attempt("accepted"), receipts=told[:1]) == (
+        "Delivered: mailgun reported 2 min ago that it was opened."
+    )
+
+
+def test_what_the_sandbox_reports_is_said_to_be_simulated() -> None:
+    delivered = notification(status="delivered", provider="sandbox")
+    told = [receipt("delivered", provider="sandbox")]
+    assert said(delivered, attempt("accepted"), receipts=told) == (
+        "Delivered: sandbox reported 5 min ago that it arrived. The sandbox only simulates: nothing has left the machine."
+    )
+
+
+@pytest.mark.parametrize(
+    ("event", "reason", "words"),
+    [
+        ("complained", "complaint", "the person called it spam"),
+        ("unsubscribed", "stop", "the person wants no more"),
+    ],
+)
+def test_an_objection_after_it_arrived_is_told_with_what_came_of_it(
+    event: str, reason: str, words: str
+) -> None:
+    told = [receipt("delivered", 30), receipt(event, 20)]
+    delivered = at_mailgun("delivered")
+    shown = said(delivered, attempt("accepted"), receipts=told, suppression=suppressed(reason))
+    assert shown == (
+        "Delivered: mailgun reported 30 min ago that it arrived. After that, mailgun reported 20 min ago that "
+        f"{words}. Its address is suppressed ({reason})."
+    )
+
+
+def test_a_bounce_tells_that_it_was_taken_what_was_said_and_why_a_resend_is_refused() -> None:
+    failed = at_mailgun("failed", **BOUNCED)
+    told = [receipt("bounced", 5, "550 5.1.1 no such user")]
+    bounced = (
+        "Failed: mailgun took it, and reported 5 min ago that it bounced (550 5.1.1 no such user)."
+    )
+    assert said(
+        failed, attempt("accepted"), receipts=told, suppression=suppressed("hard_bounce")
+    ) == (
+        f"{bounced} Nothing more happens by itself: its address is suppressed (hard_bounce), and a resend is refused "
+        "until it is taken off the list."
+    )
+    assert said(failed, attempt("accepted"), receipts=told) == (
+        f"{bounced} Nothing more happens by itself; a resend tries it as a new notification."
+    )
+
+
+def test_a_bounce_after_it_had_arrived_tells_both() -> None:
+    told = [receipt("delivered", 30), receipt("bounced", 5)]
+    shown = said(at_mailgun("failed", **BOUNCED), attempt("accepted"), receipts=told)
+    assert (
+        "that it bounced (550 5.1.1 no such user). It had reported before that it arrived." in shown
+    )
+
+
+def test_a_bounce_whose_receipt_is_gone_is_still_told_from_the_notification() -> None:
+    shown = said(at_mailgun("failed", **BOUNCED), attempt("accepted"))
+    assert "mailgun took it, and reported later that it did not arrive (550 5.1.1 no such" in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "event", "fields"),
+    [
+        ("sent", "queued", {"sent_at": NOW - HOUR}),
+        ("delivered", "delivered", {"sent_at": NOW - HOUR}),
+        ("failed", "bounced", BOUNCED),
+    ],
+)
+@pytest.mark.parametrize("outcome", [None, "ambiguous"])
+def test_what_a_receipt_settled_is_told_where_the_call_had_left_it_open(
+    status: str, event: str, fields: dict[str, Any], outcome: str | None
+) -> None:
+    open_call = attempt(outcome, "timed out" if outcome else "")
+    words = "smtp said timed out" if outcome else "no answer came"
+    told = [receipt(event)]
+    sentence = f"The receipt settled what the call had left open ({words})."
+    assert sentence in said(at_mailgun(status, **fields), open_call, receipts=told)
+    accepted = attempt("accepted", "")
+    assert "settled" not in said(at_mailgun(status, **fields), accepted, receipts=told)
+
+
+def test_a_receipt_counts_more_than_an_operators_word() -> None:
+    arrived = at_mailgun("sent", sent_at=NOW - HOUR, settled_by_hand=True)
+    shown = said(arrived, attempt(None), receipts=[receipt("queued")])
+    assert shown.startswith("Sent: mailgun accepted it 1 h ago. The receipt settled")
+
+
+@pytest.mark.parametrize("reason", ["hard_bounce", "complaint"])
+def test_one_that_was_cancelled_for_its_address_tells_why(reason: str) -> None:
+    cancelled = notification(status="cancelled", failure_code="suppressed", failure_detail=reason)
+    assert said(cancelled, suppression=suppressed(reason)) == (
+        f"Cancelled before it was sent: the address is suppressed ({reason}). Nothing more happens by itself."
+    )
+    assert f"the address was suppressed ({reason})" in said(cancelled)
+
+
+def test_a_waiting_one_to_a_suppressed_address_is_said_to_be_cancelled_instead_of_sent() -> None:
+    waiting = notification(due_at=NOW + HOUR)
+    assert said(waiting, suppression=suppressed("hard_bounce")) == (
+        "Waiting: to be sent in 1 h. But its address is suppressed (hard_bounce): it is cancelled instead of sent."
+    )
+    late = notification(expires_at=NOW - HOUR)
+    assert "suppressed" not in said(late, suppression=suppressed("hard_bounce"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "category", "exception"),
+    [
+        ("complaint", "news", True),
+        ("complaint", "", False),
+        ("hard_bounce", "news", False),
+        ("stop", "news", False),
+    ],
+)
+def test_a_mandatory_category_is_named_as_the_exception_only_where_there_can_be_one(
+    reason: str, category: str, exception: bool
+) -> None:
+    for of in (notification(category=category), at_mailgun("failed", category=category, **BOUNCED)):
+        shown = said(of, suppression=suppressed(reason))
+        assert ("unless its category is mandatory" in shown) is exception
+
+
+ENDED = [
+    {"status": "expired", "expires_at": NOW - HOUR},
+    {"status": "cancelled"},
+    {"status": "failed", "failure_kind": "temporary", "failure_detail": "451"},
+    {"status": "failed", "failure_kind": "permanent", "failure_detail": "550"},
+    {"status": "failed", "failure_kind": "technical", "failure_code": "rendering_failed"},
+    {"status": "failed", "failure_kind": "technical", "failure_code": "given_up"},
+]
+
+
+@pytest.mark.parametrize("fields", ENDED)
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (
+            [receipt("queued", 7), receipt("delivered")],
+            "Yet mailgun reported 5 min ago that it arrived: the person has it.",
+        ),
+        (
+            [receipt("bounced", 5, "550 no such user")],
+            "Later, mailgun reported 5 min ago that it bounced (550 no such user).",
+        ),
+        (
+            [receipt("queued")],
+            "Yet mailgun reported 5 min ago that it took it: the person may have it.",
+        ),
+    ],
+)
+def test_a_receipt_for_what_had_ended_otherwise_is_told_as_well(
+    fields: dict[str, Any], told: list[Receipt], sentence: str
+) -> None:
+    shown = said(notification(**fields), attempt("ambiguous"), receipts=told)
+    assert sentence in shown
+    assert "is not known" not in shown
+
+
+@pytest.mark.parametrize("event", ["unknown", "subscribed"])
+def test_a_receipt_that_says_nothing_of_the_message_changes_nothing(event: str) -> None:
+    for of in (at_mailgun("sent", sent_at=NOW), notification(**ENDED[-1])):
+        assert said(of, attempt(None), receipts=[receipt(event)]) == said(of, attempt(None))
 
 
 def test_the_forgotten_are_said_to_be_erased_whatever_their_status() -> None:

@@ -1,4 +1,5 @@
-"""The two groups of staff: `operator` looks, resends, retries, cancels, settles and probes; `administrator` does everything.
+"""The two groups of staff: `operator` looks, resends, retries, cancels, settles, probes, and says which addresses are
+not written to; `administrator` does everything.
 
 Both are brought up to date after every migration. What is listed here is added when it is missing, so that a
 new version's permissions reach the staff without anybody's doing; what an administrator added by hand is
@@ -26,6 +27,10 @@ _OPERATOR = frozenset(
         "notifications.settle_notification",
         "notifications.view_circuit",
         "notifications.change_circuit",
+        "notifications.view_receipt",
+        "notifications.view_suppression",
+        "notifications.add_suppression",
+        "notifications.delete_suppression",
         "users.view_recipient",
         "users.view_project",
     }

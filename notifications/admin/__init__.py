@@ -1,8 +1,8 @@
 """The console: what happened to a notification, and doing something about it.
 
-No rule of its own: what may be resent, tried or cancelled is decided in notifications/changes.py, which every act
-here goes through.
+No rule of its own: what may be resent, tried or cancelled is decided in notifications/changes.py, and what may be
+put on the list of suppressed addresses in notifications/suppressions.py; every act here goes through these.
 """
 
 # Importing them registers their pages.
-from notifications.admin import circuit, flow, notification  # noqa: F401
+from notifications.admin import circuit, flow, notification, receipt, suppression  # noqa: F401

@@ -1,4 +1,4 @@
-"""The list of notifications over a table that may have millions of rows: newest first, and bounded in all it does.
+"""Lists over a table of the ledger that may have millions of rows: newest first, and bounded in all they do.
 
 A project, a recipient, a period and the search each narrow by an index. The other filters can only look at row
 after row; they look at the newest `LOOKED_THROUGH` of what the former leave, and the page says so.
@@ -14,11 +14,13 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from notifications.ids import first_of
 from notifications.models import (
     Channel,
-    Notification,
     NotificationQuerySet,
     Priority,
     Status,
@@ -34,15 +36,13 @@ LOOKED_THROUGH = 50_000
 _RARE = frozenset(Status.values) - {Status.SENT, Status.DELIVERED}
 
 
-class NotificationChangeList(BoundedChangeList):
+class LedgerChangeList(BoundedChangeList):
     """Applies the filters without an index last, to a bounded number of rows."""
 
     #: Rows that the filters looked at, where there were more; 0 where they saw all.
     cut_off_at = 0
 
-    def get_queryset(
-        self, request: HttpRequest, exclude_parameters: Any = None
-    ) -> QuerySet[Notification]:
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         found = super().get_queryset(request, exclude_parameters)
         scanning = [spec for spec in self.filter_specs if isinstance(spec, Scanning)]
         scanning = [spec for spec in scanning if spec.value() is not None]
@@ -52,11 +52,11 @@ class NotificationChangeList(BoundedChangeList):
             found = spec.narrowed(found)
         return found
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Notification]) -> list[Any]:
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         """As the filters have left it: newest first, by the index of what they narrow by."""
         return list(queryset.query.order_by)
 
-    def _newest(self, found: QuerySet[Notification]) -> QuerySet[Notification]:
+    def _newest(self, found: QuerySet[Any]) -> QuerySet[Any]:
         beyond = found.values_list("id", flat=True)[LOOKED_THROUGH : LOOKED_THROUGH + 1]
         oldest = next(iter(beyond), None)
         self.cut_off_at = LOOKED_THROUGH if oldest else 0
@@ -74,17 +74,15 @@ class Scanning(admin.SimpleListFilter):
     def value(self) -> str | None:
         """None for what is not one of the choices."""
         value = super().value()
-        return value if value in dict(self.choices_of) else None
+        return value if value in dict(self.lookup_choices) else None
 
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[Notification]
-    ) -> QuerySet[Notification]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset
 
     def has_index(self, request: HttpRequest) -> bool:
         return False
 
-    def narrowed(self, queryset: QuerySet[Notification]) -> QuerySet[Notification]:
+    def narrowed(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(**{str(self.parameter_name): self.value()})
 
 
@@ -105,9 +103,7 @@ class HeldFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("1", "For an operator")]
 
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[Notification]
-    ) -> QuerySet[Notification]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         found = cast("NotificationQuerySet", queryset)
         return found.held() if self.value() == "1" else found
 
@@ -127,7 +123,7 @@ class KindFilter(Scanning):
     parameter_name = "live"
     choices_of = [("1", "Live"), ("0", "Test")]
 
-    def narrowed(self, queryset: QuerySet[Notification]) -> QuerySet[Notification]:
+    def narrowed(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(live=self.value() == "1")
 
 
@@ -137,9 +133,7 @@ class ProjectFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(str(id), name) for id, name in Project.objects.values_list("id", "name")]
 
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[Notification]
-    ) -> QuerySet[Notification]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return _narrowed_by_id(queryset, "project_id", self.value())
 
 
@@ -153,15 +147,11 @@ class RecipientFilter(admin.SimpleListFilter):
         recipients = Recipient.objects.filter(id=int(id)) if _is_id(id) else []
         return [(id, str(recipient)) for recipient in recipients]
 
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[Notification]
-    ) -> QuerySet[Notification]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return _narrowed_by_id(queryset, "recipient_id", self.value())
 
 
-def _narrowed_by_id(
-    queryset: QuerySet[Notification], field: str, id: str | None
-) -> QuerySet[Notification]:
+def _narrowed_by_id(queryset: QuerySet[Any], field: str, id: str | None) -> QuerySet[Any]:
     if id is None:
         return queryset
     return newest(queryset, **{field: int(id)}) if _is_id(id) else queryset.none()
@@ -201,9 +191,7 @@ class CreatedFilter(admin.ListFilter):
         """What the template shows: the days as they were typed, and the rest of the query to keep."""
         yield {"first": self._typed("from"), "last": self._typed("to"), "others": self.others}
 
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[Notification]
-    ) -> QuerySet[Notification]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         first, last = _day(self._typed("from")), _day(self._typed("to"))
         if first:
             queryset = queryset.filter(id__gte=first_of(_midnight(first)))
@@ -213,6 +201,17 @@ class CreatedFilter(admin.ListFilter):
 
     def _typed(self, end: str) -> str:
         return str(self.used_parameters.get(f"created_{end}", ""))
+
+
+def time_of(at: datetime) -> SafeString:
+    """A moment in a column, short; the whole of it where the mouse rests."""
+    year = "" if at.year == timezone.now().year else f" {at.year}"
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        at.isoformat(),
+        at.isoformat(" ", "milliseconds"),
+        f"{at:%-d %b}{year}, {at:%H:%M:%S}",
+    )
 
 
 def _day(text: str) -> date | None:

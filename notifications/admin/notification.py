@@ -20,6 +20,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from notifications import suppressions
 from notifications.admin import search
 from notifications.admin.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
 from notifications.admin.circuit import holding
@@ -28,16 +29,17 @@ from notifications.admin.listing import (
     CreatedFilter,
     HeldFilter,
     KindFilter,
-    NotificationChangeList,
+    LedgerChangeList,
     PriorityFilter,
     ProjectFilter,
     RecipientFilter,
     StatusFilter,
+    time_of,
 )
 from notifications.admin.preview import preview
-from notifications.admin.timeline import page_of, timeline
+from notifications.admin.timeline import MOST_RECEIPTS, page_of, timeline
 from notifications.explaining import counted, explain
-from notifications.models import Notification, Status
+from notifications.models import Notification, Status, Suppression
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted
 from users.models import User
@@ -77,7 +79,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
     search_help_text = "id, e-mail, phone, user id or reference"
     actions = ("resend", "retry", "cancel", "arrived", "give_up")
     change_form_template = "admin/notifications/notification/detail.html"
-    list_before_template = "admin/notifications/notification/cut_off.html"
+    list_before_template = "admin/cut_off.html"
     # The detail page shows everything by itself.
     fields = ("id",)
 
@@ -87,8 +89,8 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[NotificationChangeList]:
-        return NotificationChangeList
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LedgerChangeList]:
+        return LedgerChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Notification], search_term: str
@@ -125,14 +127,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
 
     @admin.display(description="created (UTC)")
     def created(self, notification: Notification) -> SafeString:
-        at = notification.created_at
-        year = "" if at.year == timezone.now().year else f" {at.year}"
-        return format_html(
-            '<time datetime="{}" title="{}">{}</time>',
-            at.isoformat(),
-            at.isoformat(" ", "milliseconds"),
-            f"{at:%-d %b}{year}, {at:%H:%M:%S}",
-        )
+        return time_of(notification.created_at)
 
     # -- one in detail ----------------------------------------------------------------------------------
 
@@ -154,6 +149,9 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
 
     def _details(self, request: HttpRequest, notification: Notification) -> dict[str, Any]:
         attempts = list(notification.attempts.all())
+        newest = notification.receipts.order_by("-occurred_at", "-id").defer("raw")
+        receipts = list(newest[:MOST_RECEIPTS])[::-1]
+        suppression = _suppression_of(notification)
         return {
             "title": Truncator(notification.title or first_line(notification.message)).chars(80)
             or str(notification.pk),
@@ -167,11 +165,14 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
                 resent=hasattr(notification, "resent_as"),
                 policy=notification.project.unknown_policy,
                 circuit=holding(notification),
+                receipts=receipts,
+                suppression=suppression,
             ),
             "finished": notification.status in Notification.FINISHED,
             "preview": preview(notification),
             "metadata": json.dumps(notification.metadata, indent=2, ensure_ascii=False),
-            "events": timeline(notification, attempts),
+            "events": timeline(notification, attempts, receipts, suppression),
+            "most_receipts": MOST_RECEIPTS if len(receipts) == MOST_RECEIPTS else 0,
             "acts": [act for act in self._allowed(request) if not act.obstacle(notification)],
         }
 
@@ -319,6 +320,10 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
 
     def _url(self, page: str) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
+
+
+def _suppression_of(notification: Notification) -> Suppression | None:
+    return suppressions.find(notification.project_id, notification.channel, notification.address)
 
 
 def _ids(request: HttpRequest, name: str) -> list[UUID]:

@@ -37,9 +37,9 @@ def lookups(term: str) -> Iterator[Ids]:
     term = term.strip()
     if not term or "\x00" in term:
         return
-    if id := _uuid(term):
+    if id := as_uuid(term):
         yield _ids(id=id)
-    for spelling in _addresses(term):
+    for spelling in addresses(term):
         yield _ids(address=spelling)
     yield _ids(reference=term)
     for recipient_id in _recipients(term):
@@ -51,14 +51,14 @@ def _ids(**column: Any) -> Ids:
     return ids
 
 
-def _uuid(term: str) -> UUID | None:
+def as_uuid(term: str) -> UUID | None:
     try:
         return UUID(term)
     except ValueError:
         return None
 
 
-def _addresses(term: str) -> set[str]:
+def addresses(term: str) -> set[str]:
     """The term as an e-mail address or a phone number, in the spelling that is stored. As typed, too: a
     person's capitals before the @ are kept, the searcher's may be missing."""
     if "@" in term:

@@ -35,6 +35,18 @@ _MENU = {
             "admin:notifications_notification_changelist",
             "notifications.view_notification",
         ),
+        Entry(
+            "Suppressions",
+            "unsubscribe",
+            "admin:notifications_suppression_changelist",
+            "notifications.view_suppression",
+        ),
+        Entry(
+            "Receipts",
+            "receipt_long",
+            "admin:notifications_receipt_changelist",
+            "notifications.view_receipt",
+        ),
         Entry("Recipients", "group", "admin:users_recipient_changelist", "users.view_recipient"),
         Entry("Flows", "reorder", "admin:notifications_flow_changelist", "notifications.view_flow"),
         Entry(

@@ -1,10 +1,11 @@
-"""What happened to a notification, in order: accepted, each attempt, what operators did, where it was resent."""
+"""What happened to a notification, in order: accepted, each attempt and receipt, what came of these for its address,
+what operators did, where it was resent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
@@ -12,7 +13,14 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from notifications.admin.acts import RESENT
-from notifications.models import Attempt, Notification
+from notifications.explaining import duration
+from notifications.models import Attempt, Notification, Receipt, Suppression
+from notifications.providers.events import REFUSED, EventType
+
+#: Of the receipts, the newest so many are shown: a newsletter may be opened thousands of times.
+MOST_RECEIPTS = 100
+#: A receipt that comes so long after what it tells says how long.
+LATE = timedelta(seconds=10)
 
 _TONES = {
     Attempt.Outcome.ACCEPTED: "good",
@@ -20,6 +28,16 @@ _TONES = {
     Attempt.Outcome.PERMANENT: "bad",
     Attempt.Outcome.MISCONFIGURED: "bad",
     Attempt.Outcome.AMBIGUOUS: "warning",
+}
+
+_TONES_OF_RECEIPTS = {
+    EventType.DELIVERED: "good",
+    EventType.OPENED: "good",
+    EventType.CLICKED: "good",
+    EventType.DEFERRED: "warning",
+    EventType.UNSUBSCRIBED: "warning",
+    EventType.COMPLAINED: "bad",
+    **dict.fromkeys(REFUSED, "bad"),
 }
 
 
@@ -36,15 +54,22 @@ class Event:
     link_text: str = ""
 
 
-def timeline(notification: Notification, attempts: Iterable[Attempt]) -> list[Event]:
-    """Oldest first."""
+def timeline(
+    notification: Notification,
+    attempts: Iterable[Attempt],
+    receipts: Sequence[Receipt] = (),
+    suppression: Suppression | None = None,
+) -> list[Event]:
+    """Oldest first. `suppression` is that of its address, by whatever notification it came."""
     acts = list(_log_of(notification))
     made = [entry for entry in acts if entry.action_flag == ADDITION]
     resent = [entry for entry in acts if entry.get_change_message() == RESENT and entry not in made]
     events = [
         _accepted(notification, made),
         *(_attempt(number, attempt) for number, attempt in enumerate(attempts, start=1)),
-        *_arrived(notification),
+        *(_receipt(receipt) for receipt in receipts),
+        *_arrived(notification, receipts),
+        *_suppressed(notification, suppression),
         *(_act(entry) for entry in acts if entry not in made and entry not in resent),
         *_resent(notification, resent),
     ]
@@ -64,6 +89,14 @@ def _log_of(notification: Notification) -> QuerySet[LogEntry]:
 
 def page_of(notification_id: object) -> str:
     return reverse("admin:notifications_notification_change", args=[notification_id])
+
+
+def receipt_page(receipt_id: object) -> str:
+    return reverse("admin:notifications_receipt_change", args=[receipt_id])
+
+
+def suppression_page(suppression_id: object) -> str:
+    return reverse("admin:notifications_suppression_change", args=[suppression_id])
 
 
 def _accepted(notification: Notification, made: list[LogEntry]) -> Event:
@@ -97,8 +130,52 @@ def _attempt(number: int, attempt: Attempt) -> Event:
     )
 
 
-def _arrived(notification: Notification) -> Iterator[Event]:
-    if notification.delivered_at:
+def _receipt(receipt: Receipt) -> Event:
+    facts = [receipt.provider]
+    if receipt.reject_reason:
+        facts.append(f"reason {receipt.reject_reason.replace('_', ' ')}")
+    if receipt.code:
+        facts.append(f"code {receipt.code}")
+    delay = receipt.received_at - receipt.occurred_at
+    if delay >= LATE:
+        facts.append(f"came {duration(delay)} later")
+    return Event(
+        receipt.occurred_at,
+        f"Receipt: {receipt.event}",
+        tone=tone_of(receipt),
+        facts=tuple(facts),
+        words=receipt.detail,
+        link=receipt_page(receipt.pk),
+        link_text="as it came",
+    )
+
+
+def tone_of(receipt: Receipt) -> str:
+    known = receipt.event in set(EventType)
+    return _TONES_OF_RECEIPTS.get(EventType(receipt.event), "plain") if known else "plain"
+
+
+def _suppressed(notification: Notification, suppression: Suppression | None) -> Iterator[Event]:
+    if suppression is None or suppression.notification_id != notification.pk:
+        return
+    yield Event(
+        suppression.created_at,
+        f"Address suppressed: {short(suppression.reason)}",
+        tone="warning",
+        facts=(f"by {suppression.get_source_display().lower()}",),
+        link=suppression_page(suppression.pk),
+        link_text="on the list",
+    )
+
+
+def short(reason: str) -> str:
+    """`hard bounce`, in the middle of a sentence."""
+    return "STOP" if reason == Suppression.Reason.STOP else reason.replace("_", " ")
+
+
+def _arrived(notification: Notification, receipts: Iterable[Receipt]) -> Iterator[Event]:
+    said_already = any(receipt.event == EventType.DELIVERED for receipt in receipts)
+    if notification.delivered_at and not said_already:
         yield Event(notification.delivered_at, "Delivered", tone="good")
     if notification.read_at:
         yield Event(notification.read_at, "Read", tone="good")

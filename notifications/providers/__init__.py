@@ -45,6 +45,11 @@ def repeatable_names() -> list[str]:
     return [name for name, path in _PROVIDERS.items() if import_string(path).repeatable]
 
 
+def reporting_names() -> list[str]:
+    """The providers that may tell later what became of a message."""
+    return ["sandbox", "twilio", *sorted(configuration.anymail_vendors())]
+
+
 def reset() -> None:
     """Forget the instances, and with them their settings and connections."""
     while _instances:

@@ -31,6 +31,23 @@ class EventType(StrEnum):
     UNKNOWN = "unknown"
 
 
+#: The vendor has it, and has not said more.
+ACCEPTED = frozenset({EventType.QUEUED, EventType.SENT, EventType.DEFERRED})
+#: Nobody opens, clicks on or complains about what has not arrived.
+ARRIVED = frozenset(
+    {
+        EventType.DELIVERED,
+        EventType.AUTORESPONDED,
+        EventType.OPENED,
+        EventType.CLICKED,
+        EventType.COMPLAINED,
+        EventType.UNSUBSCRIBED,
+    }
+)
+#: It will not arrive.
+REFUSED = frozenset({EventType.REJECTED, EventType.FAILED, EventType.BOUNCED})
+
+
 class RejectReason(StrEnum):
     """Why it was refused, where the vendor says so."""
 

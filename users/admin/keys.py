@@ -6,6 +6,8 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.forms import SimpleArrayField
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Field
@@ -17,17 +19,44 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
 from users.console import ModelForm, NeverDeleted
 from users.models import ApiKey, Project, Scope, every_scope
+
+
+class CommaSeparated(SimpleArrayField):
+    """Words between commas. A comma too many is no word."""
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str):
+            value = ",".join(word for word in value.split(",") if word.strip())
+        return super().to_python(value)
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
 
 
 @admin.register(Project)
 class ProjectAdmin(NeverDeleted):
     list_display = ("name", "from_email", "reply_to", "when_unknown", "created_at")
     search_fields = ("name",)
-    fields = ("name", "from_name", "from_email", "reply_to", "unknown_policy")
+    fields = (
+        "name",
+        "from_name",
+        "from_email",
+        "reply_to",
+        "unknown_policy",
+        "mandatory_categories",
+    )
+
+    def formfield_for_dbfield(
+        self, db_field: Field[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        if isinstance(db_field, ArrayField):
+            widget = UnfoldAdminTextInputWidget
+            return db_field.formfield(form_class=CommaSeparated, widget=widget)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     @admin.display(description="unknown ones")
     def when_unknown(self, project: Project) -> str:
