@@ -125,8 +125,10 @@ def _erase_rows(ids: list[UUID]) -> None:
     )
     Attempt.objects.filter(notification__in=ids).exclude(detail="").update(detail="")
     Receipt.objects.filter(notification__in=ids).update(detail="", raw="")
-    # The address stays on the list, or it would be written to again.
-    Suppression.objects.filter(notification__in=ids).update(detail="")
+    # The address stays on the list, or it would be written to again; nothing there leads to the person any more.
+    Suppression.objects.filter(notification__in=ids).update(
+        detail="", notification=None, receipt=None
+    )
 
 
 def _remove(recipient_id: int) -> None:

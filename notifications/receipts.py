@@ -23,7 +23,16 @@ from django.db import connection, transaction
 
 from notifications import suppressions
 from notifications.models import Suppression
-from notifications.providers.events import Event, EventType, Forged, RejectReason, Told
+from notifications.providers.events import (
+    ACCEPTED,
+    ARRIVED,
+    REFUSED,
+    Event,
+    EventType,
+    Forged,
+    RejectReason,
+    Told,
+)
 from notifications.retry import Verdict
 from notifications.storable import storable
 from notifications.suppressions import Learned
@@ -181,19 +190,6 @@ def _insert(provider: str, events: Sequence[Event]) -> None:
 
 # --- What receipts mean: pure ---------------------------------------------------------------------------
 
-_ACCEPTED = frozenset({EventType.QUEUED, EventType.SENT, EventType.DEFERRED})
-#: Nobody opens, clicks on or complains about what has not arrived.
-_ARRIVED = frozenset(
-    {
-        EventType.DELIVERED,
-        EventType.AUTORESPONDED,
-        EventType.OPENED,
-        EventType.CLICKED,
-        EventType.COMPLAINED,
-        EventType.UNSUBSCRIBED,
-    }
-)
-_REFUSED = frozenset({EventType.REJECTED, EventType.FAILED, EventType.BOUNCED})
 _RANK = {"": 0, "sent": 1, "delivered": 2, "failed": 3}
 #: Another address might do; the same one will not.
 _FOR_GOOD = frozenset(
@@ -217,11 +213,11 @@ class Found:
     @property
     def status(self) -> str:
         """What it makes of its notification; "" where it says nothing about that."""
-        if self.event in _REFUSED:
+        if self.event in REFUSED:
             return "failed"
-        if self.event in _ARRIVED:
+        if self.event in ARRIVED:
             return "delivered"
-        return "sent" if self.event in _ACCEPTED else ""
+        return "sent" if self.event in ACCEPTED else ""
 
     @property
     def failure(self) -> tuple[str, str, str]:

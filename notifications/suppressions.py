@@ -20,7 +20,7 @@ from django.db import connection
 from uuid_utils.compat import uuid7
 
 from notifications.models import Channel, Suppression
-from notifications.providers.events import EventType, RejectReason
+from notifications.providers.events import REFUSED, EventType, RejectReason
 from users.directory import normalised
 from users.refusals import Conflict
 
@@ -102,7 +102,6 @@ _BY_REJECTION = {
     RejectReason.SPAM: Reason.COMPLAINT,
     RejectReason.UNSUBSCRIBED: Reason.UNSUBSCRIBE,
 }
-_REFUSALS = (EventType.BOUNCED, EventType.REJECTED, EventType.FAILED)
 
 
 def reason_in(channel: str, event: str, reject_reason: str) -> str:
@@ -111,7 +110,7 @@ def reason_in(channel: str, event: str, reject_reason: str) -> str:
         return Reason.COMPLAINT
     if event == EventType.UNSUBSCRIBED:
         reason = Reason.UNSUBSCRIBE
-    elif event in _REFUSALS and reject_reason in _BY_REJECTION:
+    elif event in REFUSED and reject_reason in _BY_REJECTION:
         reason = _BY_REJECTION[RejectReason(reject_reason)]
     else:
         return ""

@@ -379,6 +379,7 @@ def test_forgetting_a_person_erases_what_the_receipts_hold_and_keeps_the_address
     receipt, listed = Receipt.objects.get(), Suppression.objects.get()
     assert (receipt.detail, receipt.raw, listed.detail) == ("", "", "")
     assert listed.address == notification.address
+    assert (listed.notification, listed.receipt) == (None, None)
 
 
 def test_a_receipt_about_somebody_forgotten_is_kept_without_what_it_says() -> None:
