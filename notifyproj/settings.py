@@ -57,6 +57,11 @@ def _required_in_production(name: str) -> str:
     return value
 
 
+def _given(values: list[str]) -> list[str]:
+    """Those of a list that are not empty: `a,` is one secret, and not an empty one beside it."""
+    return [value for value in values if value]
+
+
 # --- Core ------------------------------------------------------------------------------------------
 
 # The development key is no secret: a fixed one keeps sessions alive over restarts.
@@ -281,7 +286,7 @@ EMAIL_PROVIDER = env.str("EMAIL_PROVIDER", "")
 MAILGUN_API_KEY = env.str("MAILGUN_API_KEY", "")
 MAILGUN_DOMAIN = env.str("MAILGUN_DOMAIN", "")
 #: Several while one takes the other's place; by default the API key, as with older accounts.
-MAILGUN_WEBHOOK_SIGNING_KEY = env.list("MAILGUN_WEBHOOK_SIGNING_KEY", default=[])
+MAILGUN_WEBHOOK_SIGNING_KEY = _given(env.list("MAILGUN_WEBHOOK_SIGNING_KEY", default=[]))
 MAILGUN_API_URL = env.str("MAILGUN_API_URL", "https://api.mailgun.net/v3")
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "notifications@localhost")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
@@ -297,7 +302,7 @@ EMAIL_TIMEOUT = 10
 #: Connections that one worker process opens to the SMTP server at most.
 SMTP_MAX_CONNECTIONS = env.int("SMTP_MAX_CONNECTIONS", 16)
 #: "user:password" of webhooks from vendors without a signature; several while one takes the other's place.
-WEBHOOK_SECRET = env.list("WEBHOOK_SECRET", default=[])
+WEBHOOK_SECRET = _given(env.list("WEBHOOK_SECRET", default=[]))
 ANYMAIL: dict[str, Any] = (
     {"WEBHOOK_SECRET": WEBHOOK_SECRET}
     | env.json("ANYMAIL", {})
@@ -312,7 +317,7 @@ SMS_PROVIDER = env.str("SMS_PROVIDER", "")
 TWILIO_ACCOUNT_SID = env.str("TWILIO_ACCOUNT_SID", "")
 TWILIO_AUTH_TOKEN = env.str("TWILIO_AUTH_TOKEN", "")
 #: Others that may sign a status callback, while one takes the other's place.
-TWILIO_AUTH_TOKEN_FALLBACKS = env.list("TWILIO_AUTH_TOKEN_FALLBACKS", default=[])
+TWILIO_AUTH_TOKEN_FALLBACKS = _given(env.list("TWILIO_AUTH_TOKEN_FALLBACKS", default=[]))
 TWILIO_FROM = env.str("TWILIO_FROM", "")
 TWILIO_API_URL = env.str("TWILIO_API_URL", "https://api.twilio.com")
 

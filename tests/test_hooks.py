@@ -244,6 +244,24 @@ def test_a_signed_time_that_is_no_number_is_refused(hooks: Hooks) -> None:
         refused(hooks.post("mailgun", json=body), 403, "not_verified")
 
 
+@pytest.mark.parametrize("key", ["", "none is set"])
+def test_without_a_key_of_ours_none_is_believed_also_not_the_empty_one(
+    hooks: Hooks, settings: Any, key: str
+) -> None:
+    settings.MAILGUN_WEBHOOK_SIGNING_KEY = []
+    settings.ANYMAIL = {"MAILGUN_API_KEY": ""}
+    settings.MAILGUN_API_KEY = ""
+    providers.reset()
+    refused(hooks.mailgun(key=key), 403, "not_verified")
+
+
+def test_without_a_signing_key_the_api_key_counts(hooks: Hooks, settings: Any) -> None:
+    settings.MAILGUN_WEBHOOK_SIGNING_KEY = []
+    settings.ANYMAIL = {"MAILGUN_API_KEY": "api-key-example"}
+    providers.reset()
+    assert hooks.mailgun(key="api-key-example").status_code == 200
+
+
 def test_several_keys_hold_while_one_takes_the_others_place(hooks: Hooks, settings: Any) -> None:
     settings.MAILGUN_WEBHOOK_SIGNING_KEY = ["new key", "old key"]
     providers.reset()
@@ -537,6 +555,14 @@ def test_every_vendor_without_a_secret_of_ours_is_refused(hooks: Hooks, vendor: 
     answer = hooks.post(vendor, json={}, auth=BASIC)
     assert answer.status_code in (403, 404), answer.text
     assert not Receipt.objects.exists()
+
+
+@pytest.mark.parametrize("secret", ["", [], [""]])
+def test_an_empty_secret_lets_nobody_in(hooks: Hooks, settings: Any, secret: Any) -> None:
+    settings.ANYMAIL = {"WEBHOOK_SECRET": secret}
+    providers.reset()
+    for auth in (None, ("", ""), ("none is set", "")):
+        refused(hooks.post("postmark", json=POSTMARK_BOUNCE, auth=auth), 403, "not_verified")
 
 
 def test_mandrill_signs_our_public_address(hooks: Hooks, settings: Any) -> None:

@@ -76,6 +76,10 @@ _REASONS: dict[str, tuple[tuple[str, ...], dict[str, RejectReason]]] = {
 }
 
 
+#: Where anymail's views keep what they verify signatures by.
+_KEYS = ("webhook_signing_key", "webhook_key", "signing_secret", "tracking_secret", "api_key_bytes")
+
+
 class Webhooks:
     """One vendor's, for the whole process."""
 
@@ -142,13 +146,20 @@ def _secured(
     view_class: type[AnymailBaseWebhookView], secret: dict[str, str]
 ) -> AnymailBaseWebhookView:
     """Raises Forged where neither a signature nor basic auth protects it: anymail would warn, and take everything."""
-    if settings.ANYMAIL.get("WEBHOOK_SECRET"):
-        return view_class(**secret)
-    view = view_class(**secret, webhook_secret="none is set")  # noqa: S106
-    if view.warn_if_no_basic_auth:
+    basic_auth = _basic_auth()
+    view = view_class(**secret, webhook_secret=basic_auth or "none is set")
+    # An unset variable reaches anymail as an empty key, with which anybody could sign.
+    if any(getattr(view, name, None) in ("", b"") for name in _KEYS):
+        raise Forged("no secret is configured: the key is empty")
+    if not basic_auth and view.warn_if_no_basic_auth:
         raise Forged("no secret is configured: set WEBHOOK_SECRET")
-    view.basic_auth = []
+    view.basic_auth = basic_auth
     return view
+
+
+def _basic_auth() -> list[str]:
+    given = settings.ANYMAIL.get("WEBHOOK_SECRET") or []
+    return [secret for secret in ([given] if isinstance(given, str) else given) if secret]
 
 
 def _without_secret(error: AnymailConfigurationError) -> Forged:
