@@ -5,6 +5,7 @@ At a small scale, but with the rows where PostgreSQL's statistics mislead it: on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,13 @@ from django.test import Client
 from rest_framework.test import APIClient
 from uuid_utils.compat import uuid7
 
+from notifications import queue, receipts, suppressions
 from notifications.admin import search
 from notifications.ids import first_of
+from notifications.intake import Submission, submit
 from notifications.models import Notification
-from tests.factories import NotificationFactory, RecipientFactory, UserFactory
+from notifications.suppressions import Entry
+from tests.factories import AddressFactory, NotificationFactory, RecipientFactory, UserFactory
 from users.models import Project, Recipient
 
 pytestmark = pytest.mark.django_db
@@ -153,3 +157,69 @@ def test_a_create_reads_few_pages_however_many_rows_there_are(
         assert client_of_alice.post(URL, body, format="json").status_code == 201
     (insert,) = inserts
     assert _pages_of(*insert) < 60
+
+
+# --- Suppressions ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_list(alice: Project) -> Recipient:
+    """Alice suppresses 5,000 addresses, and Ann's is none of them."""
+    entries = [Entry("email", f"nobody{number}@example.com") for number in range(5000)]
+    suppressions.add(alice.pk, entries, "import")
+    address = AddressFactory(recipient__project=alice, value="ann@example.com")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE notifications_suppression")
+    return address.recipient
+
+
+def plan_of(ask: Callable[[], Any], of: str) -> str:
+    """The plan of the statement that has this text in it."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        if of in sql:
+            asked.append((sql, parameters))
+        return execute(sql, parameters, many, context)
+
+    with connection.execute_wrapper(note):
+        ask()
+    [(sql, parameters), *_] = asked
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sql}", parameters)
+        return "\n".join(row[0] for row in cursor.fetchall())
+
+
+def test_accepting_looks_an_address_up_in_a_long_list_by_its_index(
+    long_list: Recipient, alice: Project
+) -> None:
+    submission = Submission(
+        project_id=alice.pk, channel="email", recipient="ann@example.com", message="Hello"
+    )
+    plan = plan_of(lambda: submit(submission), "INSERT INTO notifications_notification")
+    assert "using suppression_address" in plan
+    assert "Seq Scan on notifications_suppression" not in plan
+
+
+def test_claiming_looks_an_address_up_in_a_long_list_by_its_index(long_list: Recipient) -> None:
+    NotificationFactory(recipient=long_list, address="ann@example.com")
+    plan = plan_of(lambda: queue.claim("email.normal", "smtp", 64, 60), "leased_until =")
+    assert "using suppression_address" in plan
+    assert "Seq Scan on notifications_suppression" not in plan
+
+
+def test_receipts_that_are_due_are_found_among_many_that_are_not(alice: Project) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO notifications_receipt (provider, event_id, event, reject_reason, code, detail, occurred_at,
+                                               provider_message_id, raw, applied_at, due_at)
+            SELECT 'mailgun', i::text, 'delivered', '', '', '', now(), i::text, '',
+                   CASE WHEN i % 2 = 0 THEN now() END, now() + interval '1 day'
+            FROM generate_series(1, 6000) i
+            """
+        )
+        cursor.execute("ANALYZE notifications_receipt")
+    plan = plan_of(receipts.apply, "applied_at IS NULL AND due_at <= now()")
+    assert "receipt_due" in plan
+    assert "Seq Scan on notifications_receipt" not in plan
