@@ -19,8 +19,13 @@ def ids(found: list[Any]) -> list[str]:
     return [message.id for message in found]
 
 
-@pytest.mark.parametrize("given", [{}, SMTP, MAILGUN, TWILIO, TELNYX, SMTP | TWILIO])
-def test_a_complete_configuration_has_no_problem(settings: Any, given: dict[str, str]) -> None:
+TWO_KEYS = {"TELNYX_PUBLIC_KEY": [PUBLIC_KEY, f" {PUBLIC_KEY}"]}
+
+
+@pytest.mark.parametrize(
+    "given", [{}, SMTP, MAILGUN, TWILIO, TELNYX, TELNYX | TWO_KEYS, SMTP | TWILIO]
+)
+def test_a_complete_configuration_has_no_problem(settings: Any, given: dict[str, Any]) -> None:
     configure(settings, NOTHING | given)
     assert checks.vendor_configuration() == []
 

@@ -96,7 +96,7 @@ def _unreadable_telnyx_keys(keys: list[str]) -> Iterator[Problem]:
 
 def _is_ed25519_key(key: str) -> bool:
     try:
-        return len(b64decode(key, validate=True)) == 32
+        return len(b64decode(key.strip(), validate=True)) == 32
     except ValueError:
         return False
 
