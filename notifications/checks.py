@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -131,15 +132,24 @@ def webhooks(**kwargs: Any) -> list[CheckMessage]:
                     id="notifications.E017",
                 )
             )
-    if settings.PRODUCTION and not url and settings.TWILIO_AUTH_TOKEN:
-        found.append(
-            Warning(
-                "PUBLIC_URL is not set, so Twilio cannot report what becomes of an SMS: it stays `sent`.",
-                hint="Set it to the address under which the internet reaches this service.",
-                id="notifications.W018",
-            )
+    return found + list(_silent_sms())
+
+
+def _silent_sms() -> Iterator[CheckMessage]:
+    """An SMS vendor that is not told where to report, or that would not be believed."""
+    vendor = configuration.vendor_of("sms")
+    if settings.PRODUCTION and not settings.PUBLIC_URL and vendor:
+        yield Warning(
+            f"PUBLIC_URL is not set, so {vendor} is not told where to report what becomes of an SMS: it stays `sent`.",
+            hint="Set it to the address under which the internet reaches this service.",
+            id="notifications.W018",
         )
-    return found
+    if settings.PUBLIC_URL and vendor == "telnyx" and not settings.TELNYX_PUBLIC_KEY:
+        yield Warning(
+            "TELNYX_PUBLIC_KEY is not set, so whatever Telnyx reports is refused: an SMS stays `sent`.",
+            hint="Copy it from Telnyx's portal: Keys & Credentials, Public Key.",
+            id="notifications.W021",
+        )
 
 
 @register()

@@ -320,6 +320,11 @@ TWILIO_AUTH_TOKEN = env.str("TWILIO_AUTH_TOKEN", "")
 TWILIO_AUTH_TOKEN_FALLBACKS = _given(env.list("TWILIO_AUTH_TOKEN_FALLBACKS", default=[]))
 TWILIO_FROM = env.str("TWILIO_FROM", "")
 TWILIO_API_URL = env.str("TWILIO_API_URL", "https://api.twilio.com")
+TELNYX_API_KEY = env.str("TELNYX_API_KEY", "")
+TELNYX_FROM = env.str("TELNYX_FROM", "")
+#: Proves that a webhook is Telnyx's; several while one takes the other's place.
+TELNYX_PUBLIC_KEY = env.list("TELNYX_PUBLIC_KEY", default=[])
+TELNYX_API_URL = env.str("TELNYX_API_URL", "https://api.telnyx.com/v2")
 
 FALLBACK_EMAIL = env.str("FALLBACK_EMAIL", "")
 FALLBACK_PHONE = env.str("FALLBACK_PHONE", "")

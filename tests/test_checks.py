@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
 
 from notifications import checks
 from tests.providers.contract import configure
-from tests.providers.test_registry import MAILGUN, NOTHING, SMTP, TWILIO
+from tests.providers.test_registry import MAILGUN, NOTHING, SMTP, TELNYX, TWILIO
 
+#: 32 bytes, as every one of Ed25519 has.
+PUBLIC_KEY = b64encode(bytes(32)).decode()
 SENDER = {"DEFAULT_FROM_EMAIL": "Example <notifications@example.com>"}
 
 
@@ -16,8 +19,13 @@ def ids(found: list[Any]) -> list[str]:
     return [message.id for message in found]
 
 
-@pytest.mark.parametrize("given", [{}, SMTP, MAILGUN, TWILIO, SMTP | TWILIO])
-def test_a_complete_configuration_has_no_problem(settings: Any, given: dict[str, str]) -> None:
+TWO_KEYS = {"TELNYX_PUBLIC_KEY": [PUBLIC_KEY, f" {PUBLIC_KEY}"]}
+
+
+@pytest.mark.parametrize(
+    "given", [{}, SMTP, MAILGUN, TWILIO, TELNYX, TELNYX | TWO_KEYS, SMTP | TWILIO]
+)
+def test_a_complete_configuration_has_no_problem(settings: Any, given: dict[str, Any]) -> None:
     configure(settings, NOTHING | given)
     assert checks.vendor_configuration() == []
 
@@ -33,6 +41,10 @@ def test_a_complete_configuration_has_no_problem(settings: Any, given: dict[str,
         (SMTP | {"EMAIL_PROVIDER": "carrier_pigeon"}, "notifications.E003"),
         (SMTP | {"EMAIL_PROVIDER": "mailgun"}, "notifications.E003"),
         (TWILIO | {"SMS_PROVIDER": "smtp"}, "notifications.E003"),
+        ({"TELNYX_FROM": "+15005550006"}, "notifications.E001"),
+        (TWILIO | TELNYX, "notifications.E002"),
+        ({"TELNYX_PUBLIC_KEY": ["bm8ga2V5"]}, "notifications.E019"),
+        ({"TELNYX_PUBLIC_KEY": [PUBLIC_KEY, "example key"]}, "notifications.E019"),
         ({"EMAIL_URL": "consolemail://"}, "notifications.E004"),
         ({"EMAIL_PROVIDER": "postmark", "ANYMAIL": {}}, "notifications.E005"),
     ],
@@ -189,6 +201,8 @@ def test_a_broker_that_celery_cannot_use_is_named(settings: Any, url: str, schem
         ({"ANYMAIL": {"WEBHOOK_SECRET": ["user:right", "password alone"]}}, "notifications.E017"),
         ({"ANYMAIL": {"WEBHOOK_SECRET": "user:"}}, "notifications.E017"),
         (TWILIO | {"PRODUCTION": True, "PUBLIC_URL": ""}, "notifications.W018"),
+        (TELNYX | {"PRODUCTION": True, "PUBLIC_URL": ""}, "notifications.W018"),
+        (TELNYX | {"PUBLIC_URL": "https://notify.example.com"}, "notifications.W021"),
     ],
 )
 def test_what_would_keep_webhooks_from_reaching_us_is_named(
@@ -205,6 +219,8 @@ def test_what_would_keep_webhooks_from_reaching_us_is_named(
         {"PUBLIC_URL": "http://127.0.0.1:8000"},
         {"ANYMAIL": {"WEBHOOK_SECRET": ["user:password:with:colons"]}},
         TWILIO | {"PUBLIC_URL": ""},
+        TELNYX | {"PUBLIC_URL": ""},
+        TELNYX | {"PUBLIC_URL": "https://notify.example.com", "TELNYX_PUBLIC_KEY": [PUBLIC_KEY]},
     ],
 )
 def test_webhooks_that_can_be_told_apart_have_no_problem(

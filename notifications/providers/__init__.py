@@ -1,7 +1,7 @@
 """The registry: which providers there are, and which of them carries a channel.
 
 A new vendor is one file, one line here, one contract test (tests/providers/contract.py) and a page in
-docs/adding-a-provider.md. An e-mail vendor of django-anymail needs none of these: its name will do.
+docs/providers: docs/adding-a-provider.md. An e-mail vendor of django-anymail needs none of these: its name will do.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _PROVIDERS = {
     "inbox": "notifications.providers.inbox.Inbox",
     "sandbox": "notifications.providers.sandbox.Sandbox",
     "smtp": "notifications.providers.smtp.Smtp",
+    "telnyx": "notifications.providers.telnyx.Telnyx",
     "twilio": "notifications.providers.twilio.Twilio",
 }
 

@@ -1,13 +1,15 @@
 """Which vendor carries a channel, and what is wrong with the settings that say so. No I/O.
 
 A vendor is switched on by its own settings: `EMAIL_URL`, `MAILGUN_API_KEY` with `MAILGUN_DOMAIN`,
-`TWILIO_ACCOUNT_SID` with `TWILIO_AUTH_TOKEN` and `TWILIO_FROM`. `EMAIL_PROVIDER` chooses where two are
-on, or names another vendor of django-anymail, whose settings are in `ANYMAIL`. Where the settings do not
-say exactly one, none is taken: a wrong guess would send from the wrong place.
+`TWILIO_ACCOUNT_SID` with `TWILIO_AUTH_TOKEN` and `TWILIO_FROM`, `TELNYX_API_KEY` with `TELNYX_FROM`.
+`EMAIL_PROVIDER` and `SMS_PROVIDER` choose where two are on; the former may name another vendor of
+django-anymail, whose settings are in `ANYMAIL`. Where the settings do not say exactly one, none is taken:
+a wrong guess would send from the wrong place.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator
 from functools import cache
 from pkgutil import iter_modules
@@ -18,7 +20,10 @@ from django.conf import settings
 #: The settings that switch a vendor on, by channel and vendor. All of a vendor's are needed.
 SWITCHES: dict[str, dict[str, tuple[str, ...]]] = {
     "email": {"smtp": ("EMAIL_URL",), "mailgun": ("MAILGUN_API_KEY", "MAILGUN_DOMAIN")},
-    "sms": {"twilio": ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM")},
+    "sms": {
+        "twilio": ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM"),
+        "telnyx": ("TELNYX_API_KEY", "TELNYX_FROM"),
+    },
 }
 _EMAIL_SCHEMES = {"smtp", "smtp+tls", "smtp+ssl"}
 _CHOOSERS = {"email": "EMAIL_PROVIDER", "sms": "SMS_PROVIDER"}
@@ -62,6 +67,7 @@ def problems() -> Iterator[Problem]:
         yield from _undecided(channel)
         yield from _wrongly_chosen(channel)
     yield from _unclear_email_url(settings.EMAIL_URL)
+    yield from _unreadable_telnyx_keys(settings.TELNYX_PUBLIC_KEY)
 
 
 def _unclear_email_url(url: str) -> Iterator[Problem]:
@@ -74,6 +80,25 @@ def _unclear_email_url(url: str) -> Iterator[Problem]:
         "Use smtp:// (no TLS), smtp+tls:// (STARTTLS) or smtp+ssl:// (TLS from the start), without "
         "anything behind a '?', as in smtp+tls://user:password@mail.example.com:587.",
     )
+
+
+def _unreadable_telnyx_keys(keys: list[str]) -> Iterator[Problem]:
+    """By one of them no webhook would ever be proved."""
+    for key in keys:
+        if not _is_ed25519_key(key):
+            yield Problem(
+                "notifications.E019",
+                f"TELNYX_PUBLIC_KEY has {key[:8]!r}..., which is no Ed25519 public key.",
+                "Copy it from Telnyx's portal (Keys & Credentials, Public Key): 44 characters of base64. Several are "
+                "separated by commas.",
+            )
+
+
+def _is_ed25519_key(key: str) -> bool:
+    try:
+        return len(b64decode(key.strip(), validate=True)) == 32
+    except ValueError:
+        return False
 
 
 def _half_configured(channel: str) -> Iterator[Problem]:

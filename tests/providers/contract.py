@@ -2,6 +2,9 @@
 
 `ProviderContract` is for all; `VendorContract` adds what only a vendor across a network can get wrong.
 A subclass has a `vendor` fixture (a running stand-in from vendors.py) and says how that one misbehaves.
+
+`WebhookContract` is for a provider whose vendor reports what became of a message. A subclass makes the vendor's
+webhooks, genuine and forged ones; they go to the real paths over a real socket.
 """
 
 from __future__ import annotations
@@ -9,12 +12,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
+import requests
+from django.utils import timezone
 
-from notifications import providers
+from notifications import providers, receipts
+from notifications.models import Notification, Receipt, SpentToken
 from notifications.providers.base import (
     Ambiguous,
     Message,
@@ -24,7 +31,9 @@ from notifications.providers.base import (
     Sent,
     Temporary,
 )
+from notifications.providers.callbacks import callback_url
 from notifications.providers.deadline import Deadline
+from tests.factories import NotificationFactory
 
 #: Long enough for a send on loopback on a busy machine.
 AMPLE = 5.0
@@ -215,6 +224,141 @@ class VendorContract(ProviderContract):
         with pytest.raises(Temporary):
             self.send(provider, deadline=0)
         assert len(vendor.accepted) == 1
+
+
+#: Where vendors reach us, while the server of the tests is at another address: as behind a proxy.
+PUBLIC_URL = "https://notify.example.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One request of a vendor."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@pytest.mark.django_db(transaction=True)
+class WebhookContract:
+    name: ClassVar[str]
+    channel: ClassVar[str]
+    #: What makes us believe the vendor; an example.
+    secrets: ClassVar[dict[str, Any]]
+    #: The vendor's word for a message that has arrived.
+    delivered: ClassVar[str] = "delivered"
+    #: The vendor's id of the message that its webhooks are about.
+    message_id: ClassVar[str] = "message-id-example"
+
+    def webhook(self, notification: Notification, word: str, *, forged: bool = False) -> Webhook:
+        """That this notification, `message_id` at the vendor, has become `word`.
+
+        `forged`: signed by somebody who does not know the vendor's secret.
+        """
+        raise NotImplementedError
+
+    def unsigned(self, webhook: Webhook) -> Webhook:
+        """The same without what proves that it is the vendor's."""
+        raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def _believing_the_vendor(self, settings: Any) -> Iterator[None]:
+        configure(settings, self.secrets | {"PUBLIC_URL": PUBLIC_URL})
+        yield
+        providers.reset()
+
+    @pytest.fixture(autouse=True)
+    def _server(self, live_server: Any) -> None:
+        self.server = live_server.url
+
+    @pytest.fixture
+    def sent(self) -> Notification:
+        """One that the vendor took and told us its id of."""
+        return NotificationFactory(
+            channel=self.channel,
+            provider=self.name,
+            status="sent",
+            sent_at=timezone.now(),
+            provider_message_id=self.message_id,
+        )
+
+    def post(self, webhook: Webhook) -> requests.Response:
+        url = f"{self.server}{webhook.path}"
+        return requests.post(url, data=webhook.body, headers=webhook.headers, timeout=10)
+
+    def tell(self, *args: Any) -> None:
+        """A genuine one that has to be kept, and whatever is due has to be applied."""
+        answer = self.post(self.webhook(*args))
+        assert answer.ok, answer.text
+        receipts.apply_all()
+
+    def test_a_genuine_one_is_kept_once(self, sent: Notification, woken: list[str]) -> None:
+        answer = self.post(self.webhook(sent, self.delivered))
+        assert answer.ok, answer.text
+        kept = Receipt.objects.get()
+        assert (kept.provider, kept.event) == (self.name, "delivered")
+        assert (kept.named_id, kept.provider_message_id) == (sent.id, self.message_id)
+        assert kept.raw
+        assert woken == ["receipts"]
+
+    def test_told_twice_it_is_one_receipt(self, sent: Notification) -> None:
+        webhook = self.webhook(sent, self.delivered)
+        assert [self.post(webhook).ok, self.post(webhook).ok] == [True, True]
+        assert Receipt.objects.count() == 1
+
+    def test_told_by_many_at_once_it_is_one_receipt(self, sent: Notification) -> None:
+        webhook = self.webhook(sent, self.delivered)
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(self.post, [webhook] * 16))
+        assert all(answer.ok for answer in answers)
+        assert Receipt.objects.count() == 1
+
+    def test_a_forged_one_is_refused(self, sent: Notification) -> None:
+        self._refused(self.webhook(sent, self.delivered, forged=True))
+
+    def test_an_unsigned_one_is_refused(self, sent: Notification) -> None:
+        self._refused(self.unsigned(self.webhook(sent, self.delivered)))
+
+    def test_without_a_secret_of_ours_nobody_is_believed(
+        self, sent: Notification, settings: Any
+    ) -> None:
+        webhook = self.webhook(sent, self.delivered)
+        configure(settings, {name: type(value)() for name, value in self.secrets.items()})
+        self._refused(webhook)
+
+    def _refused(self, webhook: Webhook) -> None:
+        answer = self.post(webhook)
+        assert (answer.status_code, answer.json()["code"]) == (403, "not_verified")
+        assert not Receipt.objects.exists()
+        assert not SpentToken.objects.exists()
+
+    def test_what_has_arrived_is_delivered(self, sent: Notification) -> None:
+        self.tell(sent, self.delivered)
+        sent.refresh_from_db()
+        assert (sent.status, sent.delivered_at is not None) == ("delivered", True)
+
+    def test_one_that_was_unknown_is_settled_by_what_travelled_with_the_message(self) -> None:
+        unknown = NotificationFactory(channel=self.channel, provider=self.name, status="unknown")
+        self.tell(unknown, self.delivered)
+        unknown.refresh_from_db()
+        assert (unknown.status, unknown.provider_message_id) == ("delivered", self.message_id)
+
+    def test_a_word_that_we_do_not_know_is_kept_and_moves_nothing(self, sent: Notification) -> None:
+        self.tell(sent, "something_new")
+        kept = Receipt.objects.get()
+        assert (kept.event, kept.notification_id) == ("unknown", sent.id)
+        sent.refresh_from_db()
+        assert sent.status == "sent"
+
+    def test_of_a_message_that_is_not_ours_it_is_kept(self) -> None:
+        self.tell(Notification(id=uuid4()), self.delivered)
+        kept = Receipt.objects.get()
+        assert (kept.notification_id, kept.applied_at) == (None, None)
+
+
+def link_to(provider: str, notification: Notification) -> str:
+    """The path by which an SMS vendor reports, as it was told with the message."""
+    return callback_url(provider, notification.id).removeprefix(PUBLIC_URL)
 
 
 class ends_within:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from notifications import providers
+from notifications.models import Notification
 from notifications.providers import http
 from notifications.providers.base import (
     Ambiguous,
@@ -20,7 +24,14 @@ from notifications.providers.base import (
     Temporary,
 )
 from notifications.providers.deadline import Deadline
-from tests.providers.contract import VendorContract, configure, ends_within, overriding
+from tests.providers.contract import (
+    VendorContract,
+    Webhook,
+    WebhookContract,
+    configure,
+    ends_within,
+    overriding,
+)
 from tests.providers.vendors import DRIP, HANG, RESET, RESET_EARLY, Authority, FakeMailgun
 
 #: More than the sockets' buffers take, so that a request breaks while it is being sent.
@@ -224,6 +235,42 @@ class TestMailgunOverTls(MailgunContract):
         with pytest.raises(Misconfigured) as refused:
             self.send(provider)
         assert refused.value.code == "tls_certificate"
+
+
+class TestMailgunsWebhooks(WebhookContract):
+    """Mailgun's own words are in tests/test_hooks.py."""
+
+    name = "mailgun"
+    channel = "email"
+    signing_key = "signing-key-example"
+    secrets = {"MAILGUN_WEBHOOK_SIGNING_KEY": [signing_key], "ANYMAIL": {}}
+    message_id = "<message-id@mg.example.com>"
+
+    def webhook(self, notification: Notification, word: str, *, forged: bool = False) -> Webhook:
+        """The signature covers a time and a token, and nothing of the event."""
+        timestamp, token = str(int(time.time())), uuid4().hex
+        key = b"another-key" if forged else self.signing_key.encode()
+        signature = hmac.new(key, f"{timestamp}{token}".encode(), hashlib.sha256).hexdigest()
+        document = {
+            "signature": {"timestamp": timestamp, "token": token, "signature": signature},
+            "event-data": {
+                "id": "event-id-example",
+                "event": word,
+                "timestamp": 1529006854.329574,
+                "recipient": "ann@example.com",
+                "message": {"headers": {"message-id": self.message_id.strip("<>")}},
+                "user-variables": {"notification_id": str(notification.id)},
+            },
+        }
+        return _of_mailgun(document)
+
+    def unsigned(self, webhook: Webhook) -> Webhook:
+        return _of_mailgun({"event-data": json.loads(webhook.body)["event-data"]})
+
+
+def _of_mailgun(document: dict[str, Any]) -> Webhook:
+    headers = {"Content-Type": "application/json"}
+    return Webhook("/hooks/mailgun", headers, json.dumps(document).encode())
 
 
 class TestAnotherVendorOfAnymail:

@@ -18,6 +18,9 @@ NOTHING = {
     "TWILIO_ACCOUNT_SID": "",
     "TWILIO_AUTH_TOKEN": "",
     "TWILIO_FROM": "",
+    "TELNYX_API_KEY": "",
+    "TELNYX_FROM": "",
+    "TELNYX_PUBLIC_KEY": [],
 }
 SMTP = {"EMAIL_URL": "smtp://127.0.0.1:2525"}
 MAILGUN = {"MAILGUN_API_KEY": "key-example", "MAILGUN_DOMAIN": "mg.example.com"}
@@ -26,6 +29,7 @@ TWILIO = {
     "TWILIO_AUTH_TOKEN": "token-example",
     "TWILIO_FROM": "+15005550006",
 }
+TELNYX = {"TELNYX_API_KEY": "key-example", "TELNYX_FROM": "+15005550006"}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,11 @@ def test_the_settings_say_who_carries_email(
         (TWILIO, "twilio"),
         (TWILIO | {"TWILIO_AUTH_TOKEN": ""}, None),
         (TWILIO | {"SMS_PROVIDER": "twilio"}, "twilio"),
+        (TELNYX, "telnyx"),
+        (TELNYX | {"TELNYX_FROM": ""}, None),
+        (TWILIO | TELNYX, None),
+        (TWILIO | TELNYX | {"SMS_PROVIDER": "telnyx"}, "telnyx"),
+        (TWILIO | {"SMS_PROVIDER": "telnyx"}, None),
         (TWILIO | {"SMS_PROVIDER": "postmark"}, None),
     ],
 )

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+from twilio.request_validator import RequestValidator
 
 from notifications import providers
+from notifications.models import Notification
 from notifications.providers.base import (
     Ambiguous,
     Misconfigured,
@@ -17,7 +20,14 @@ from notifications.providers.base import (
 from notifications.providers.callbacks import notification_of
 from notifications.providers.deadline import Deadline
 from notifications.providers.events import Forged
-from tests.providers.contract import VendorContract, configure
+from tests.providers.contract import (
+    PUBLIC_URL,
+    VendorContract,
+    Webhook,
+    WebhookContract,
+    configure,
+    link_to,
+)
 from tests.providers.vendors import DRIP, HANG, RESET, FakeTwilio
 
 
@@ -177,3 +187,26 @@ class TestTwilio(VendorContract):
         with pytest.raises(Misconfigured) as refused:
             self.send(providers.get("twilio"))
         assert refused.value.code == "twilio_20003"
+
+
+class TestTwiliosWebhooks(WebhookContract):
+    """Twilio's own words are in tests/test_hooks.py."""
+
+    name = "twilio"
+    channel = "sms"
+    secrets = {"TWILIO_AUTH_TOKEN": FakeTwilio.password, "TWILIO_AUTH_TOKEN_FALLBACKS": []}
+
+    def webhook(self, notification: Notification, word: str, *, forged: bool = False) -> Webhook:
+        """Signed for our public address, which the server itself does not have."""
+        path = link_to("twilio", notification)
+        form = {"MessageSid": self.message_id, "MessageStatus": word, "To": "+15005550009"}
+        validator = RequestValidator("another-token" if forged else FakeTwilio.password)
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "X-Twilio-Signature": validator.compute_signature(f"{PUBLIC_URL}{path}", form),
+        }
+        return Webhook(path, headers, urlencode(form).encode())
+
+    def unsigned(self, webhook: Webhook) -> Webhook:
+        headers = {"Content-Type": webhook.headers["Content-Type"]}
+        return Webhook(webhook.path, headers, webhook.body)

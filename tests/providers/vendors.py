@@ -7,7 +7,7 @@
         ...
         assert vendor.accepted[0]["to"] == ["ann@example.com"]
 
-All three, `FakeMailgun`, `FakeTwilio` and `FakeSmtp`, have `url`, `accepted` (what they took, in order),
+All of them, `FakeMailgun`, `FakeTwilio`, `FakeTelnyx` and `FakeSmtp`, have `url`, `accepted` (what they took, in order),
 `connections` (how many were opened to them), `next(...)` and `settings` (what makes Django use them).
 """
 
@@ -88,7 +88,7 @@ class FakeHttpVendor:
     password: str
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
-        self.accepted: list[dict[str, list[str]]] = []
+        self.accepted: list[dict[str, Any]] = []
         self.connections = 0
         self._script: deque[Answer | Misbehaviour] = deque()
         self._closing = threading.Event()
@@ -119,7 +119,16 @@ class FakeHttpVendor:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def accept(self, path: str, form: dict[str, list[str]]) -> Answer:
+    @property
+    def authorization(self) -> str:
+        """What every request has to say: HTTP basic auth, with most vendors."""
+        return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode()}"
+
+    def parse(self, body: str) -> dict[str, Any]:
+        """What a request's body says: a form, with most vendors."""
+        return parse_qs(body, keep_blank_values=True)
+
+    def accept(self, path: str, form: dict[str, Any]) -> Answer:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -134,11 +143,10 @@ class FakeHttpVendor:
         self._server.server_close()
         self.close_connections()
 
-    def _answer(self, path: str, authorization: str, form: dict[str, list[str]]) -> Answer:
-        expected = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
-        if authorization != f"Basic {expected}":
+    def _answer(self, path: str, authorization: str, body: str) -> Answer:
+        if authorization != self.authorization:
             return self.unauthorized()
-        return self.accept(path, form)
+        return self.accept(path, self.parse(body))
 
     def unauthorized(self) -> Answer:
         raise NotImplementedError
@@ -217,6 +225,52 @@ def _twilio_error(status: int, code: int, message: str) -> str:
     return json.dumps({"code": code, "message": message, "more_info": more_info, "status": status})
 
 
+class FakeTelnyx(FakeHttpVendor):
+    """https://developers.telnyx.com/docs/messaging/messages/send-message"""
+
+    password = "key-example"
+    credit = "400.00"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "TELNYX_API_KEY": self.password,
+            "TELNYX_FROM": "+15005550006",
+            "TELNYX_API_URL": f"{self.url}/v2",
+        }
+
+    @property
+    def authorization(self) -> str:
+        return f"Bearer {self.password}"
+
+    def parse(self, body: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(body or "{}")
+        return document
+
+    def next_error(
+        self, status: int, code: str, title: str, detail: str = "", **headers: str
+    ) -> None:
+        """Refuse the next request in Telnyx's own form."""
+        self.next(status=status, body=_telnyx_error(code, title, detail), headers=headers)
+
+    def unauthorized(self) -> Answer:
+        return Answer(401, _telnyx_error("10009", "Authentication failed", "Invalid key"))
+
+    def accept(self, path: str, form: dict[str, Any]) -> Answer:
+        if path == "/v2/balance":
+            balance = {"available_credit": self.credit, "currency": "USD"}
+            return Answer(200, json.dumps({"data": balance}))
+        if path != "/v2/messages":
+            return Answer(404, _telnyx_error("10005", "Resource not found", path))
+        self.accepted.append(form)
+        to = [{"phone_number": form["to"], "status": "queued", "carrier": "", "line_type": ""}]
+        return Answer(200, json.dumps({"data": {"id": str(uuid4()), "to": to, "errors": []}}))
+
+
+def _telnyx_error(code: str, title: str, detail: str) -> str:
+    return json.dumps({"errors": [{"code": code, "title": title, "detail": detail}]})
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -256,9 +310,8 @@ class _Handler(BaseHTTPRequestHandler):
             scripted = None
         if isinstance(scripted, Misbehaviour):
             return self._misbehave(scripted)
-        form = parse_qs(body, keep_blank_values=True)
         authorization = self.headers.get("Authorization", "")
-        self._send(scripted or vendor._answer(self.path, authorization, form))
+        self._send(scripted or vendor._answer(self.path, authorization, body))
 
     do_GET = do_POST
 
