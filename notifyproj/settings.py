@@ -323,7 +323,7 @@ TWILIO_API_URL = env.str("TWILIO_API_URL", "https://api.twilio.com")
 TELNYX_API_KEY = env.str("TELNYX_API_KEY", "")
 TELNYX_FROM = env.str("TELNYX_FROM", "")
 #: Proves that a webhook is Telnyx's; several while one takes the other's place.
-TELNYX_PUBLIC_KEY = env.list("TELNYX_PUBLIC_KEY", default=[])
+TELNYX_PUBLIC_KEY = _given(env.list("TELNYX_PUBLIC_KEY", default=[]))
 TELNYX_API_URL = env.str("TELNYX_API_URL", "https://api.telnyx.com/v2")
 
 FALLBACK_EMAIL = env.str("FALLBACK_EMAIL", "")
