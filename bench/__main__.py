@@ -60,6 +60,15 @@ def _parser() -> argparse.ArgumentParser:
         rows=5_000_000,
         beside=1_000_000,
     )
+    add(
+        "receipts",
+        "webhooks beside an empty view, how fast they are applied, the API beside a burst of them",
+        seconds=4.0,
+        rounds=3,
+        stored=50_000,
+        rate=2_000,
+        burst=30.0,
+    )
     add("idle", "memory and processor of script/server at rest", seconds=30.0)
     compare = names.add_parser("compare", help="two runs side by side, and their ratio")
     compare.add_argument("files", type=Path, nargs=2, metavar="FILE")

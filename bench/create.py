@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psutil
 
 from bench import load, stack
 from bench.figures import Figures
+from bench.load import Load
 
 CONNECTIONS = (1, 16, 64)
 BODY = json.dumps(
@@ -50,10 +52,18 @@ class Server:
         self._processes = [web, *web.children(recursive=True)]
 
     def measure(self, path: str, connections: int, seconds: float) -> Measured:
+        expected = "201" if path == CREATE else "200"
+        return self.measured(
+            lambda: load.post(self.port, path, BODY, self.key, connections, seconds),
+            seconds,
+            expected,
+        )
+
+    def measured(self, load: Callable[[], Load], seconds: float, expected: str) -> Measured:
+        """A load of so many seconds, all of whose answers have this status."""
         before = self._cpu()
-        found = load.post(self.port, path, BODY, self.key, connections, seconds)
-        expected = {"201"} if path == CREATE else {"200"}
-        assert set(found.statuses) == expected, found.statuses
+        found = load()
+        assert set(found.statuses) == {expected}, found.statuses
         cpu = (self._cpu() - before) / (found.rate * seconds) * 1e6
         return Measured(found.rate, found.p50, found.p99, cpu)
 
@@ -79,7 +89,7 @@ def _side_by_side(server: Server, connections: int, seconds: float, rounds: int)
     pairs = []
     for _ in range(rounds):
         empty, create = (server.measure(path, connections, seconds) for path in (EMPTY, CREATE))
-        print(f"{connections} connections: empty {_line(empty)}   create {_line(create)}")
+        print(f"{connections} connections: empty {line(empty)}   create {line(create)}")
         pairs.append((empty, create))
     at = "1 connection" if connections == 1 else f"{connections} connections"
     median = statistics.median
@@ -95,7 +105,8 @@ def _side_by_side(server: Server, connections: int, seconds: float, rounds: int)
     }
 
 
-def _line(found: Measured) -> str:
+def line(found: Measured) -> str:
+    """To be printed while it goes on."""
     return (
         f"{found.rate:7,.0f}/s (p50 {found.p50:.1f} ms, p99 {found.p99:.1f} ms, "
         f"web {found.cpu:,.0f} us)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import multiprocessing
 import selectors
@@ -10,8 +11,12 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Event
 from uuid import UUID
 
 #: Id -> when it should have been posted (seconds since 1970).
@@ -37,8 +42,17 @@ def post(port: int, path: str, body: bytes, key: str, connections: int, seconds:
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
+    return send(port, [request], connections, seconds)
+
+
+def send(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
+    """Send these requests as fast as they are answered, again and again, from two processes."""
     shares = [connections - connections // 2, connections // 2]
-    jobs = [(port, request, share, seconds) for share in shares if share]
+    jobs = [
+        (port, requests[number::2] or requests, share, seconds)
+        for number, share in enumerate(shares)
+        if share
+    ]
     with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
         results = pool.starmap(_drive, jobs)
     times = sorted(took for result in results for took in result[0])
@@ -55,8 +69,9 @@ def post(port: int, path: str, body: bytes, key: str, connections: int, seconds:
 
 
 def _drive(
-    port: int, request: bytes, connections: int, seconds: float
+    port: int, requests: Sequence[bytes], connections: int, seconds: float
 ) -> tuple[list[float], dict[str, int]]:
+    following = itertools.cycle(requests)
     selector = selectors.DefaultSelector()
     started: dict[socket.socket, float] = {}
     for _ in range(connections):
@@ -64,7 +79,7 @@ def _drive(
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         selector.register(connection, selectors.EVENT_READ)
         started[connection] = time.perf_counter()
-        connection.sendall(request)
+        connection.sendall(next(following))
     times: list[float] = []
     statuses: dict[str, int] = {}
     end = time.perf_counter() + seconds
@@ -76,7 +91,7 @@ def _drive(
             times.append(now - started[connection])
             statuses[status] = statuses.get(status, 0) + 1
             started[connection] = now
-            connection.sendall(request)
+            connection.sendall(next(following))
     for connection in started:
         connection.close()
     return times, statuses
@@ -98,15 +113,20 @@ def paced(
     seconds: float = 600.0,
     until: Callable[[], bool] | None = None,
     priority: str = "normal",
+    took: list[float] | None = None,
 ) -> Posted:
-    """POST so many notifications a second, however long each takes, for so long or until something holds."""
+    """POST so many notifications a second, however long each takes, for so long or until something holds.
+
+    `took` is given the milliseconds from when each should have been posted to its answer.
+    """
     posted: Posted = {}
+    answered = [] if took is None else took
     ended = threading.Event()
     begun = time.time() + 0.1
     threads = [
         threading.Thread(
             target=_post_in_turn,
-            args=(port, key, priority, posted, ended),
+            args=(port, key, priority, posted, answered, ended),
             kwargs={"first": begun + number / rate, "every": PACED_CONNECTIONS / rate},
         )
         for number in range(PACED_CONNECTIONS)
@@ -126,6 +146,7 @@ def _post_in_turn(
     key: str,
     priority: str,
     posted: Posted,
+    took: list[float],
     ended: threading.Event,
     *,
     first: float,
@@ -140,8 +161,59 @@ def _post_in_turn(
         connection.request("POST", "/api/v1/notifications", json.dumps(body), headers)
         answer = json.load(connection.getresponse())
         posted[UUID(answer["id"])] = due
+        took.append((time.time() - due) * 1000)
         due += every
     connection.close()
+
+
+@contextmanager
+def offered(
+    port: int, requests: Sequence[bytes], rate: float, connections: int
+) -> Iterator[Counter[str]]:
+    """While the block runs, send so many a second from a process of its own, as far as connections are free.
+
+    Yields the answers by status, counted when the block has ended.
+    """
+    context = multiprocessing.get_context("spawn")
+    begun, ended, counted = context.Event(), context.Event(), context.SimpleQueue()
+    job = (port, requests, rate, connections, begun, ended, counted)
+    process = context.Process(target=_offer, args=job)
+    process.start()
+    begun.wait(60)
+    statuses: Counter[str] = Counter()
+    try:
+        yield statuses
+    finally:
+        ended.set()
+        statuses.update(counted.get())
+        process.join()
+
+
+def _offer(
+    port: int,
+    requests: Iterable[bytes],
+    rate: float,
+    connections: int,
+    begun: Event,
+    ended: Event,
+    counted: SimpleQueue[Counter[str]],
+) -> None:
+    free = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+    selector = selectors.DefaultSelector()
+    for connection in free:
+        selector.register(connection, selectors.EVENT_READ)
+    statuses: Counter[str] = Counter()
+    following, sent, start = iter(requests), 0, time.monotonic()
+    begun.set()
+    while not ended.is_set() or len(free) < connections:
+        due = int((time.monotonic() - start) * rate) if not ended.is_set() else 0
+        while free and sent < due and (request := next(following, None)):
+            free.pop().sendall(request)
+            sent += 1
+        for key, _ in selector.select(timeout=0.005):
+            statuses[_read_answer(key.fileobj)] += 1  # type: ignore[arg-type]
+            free.append(key.fileobj)  # type: ignore[arg-type]
+    counted.put(statuses)
 
 
 def percentile(ordered: list[float], share: float) -> float:

@@ -52,6 +52,25 @@ class Call:
         return code.startswith("4") and code not in _OUR_ACCOUNT | _THE_MOMENT
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One webhook as a vendor told it once; `status` None when no answer came."""
+
+    ref: str
+    event: str
+    event_id: str
+    status: int | None
+    at: float
+    seconds: float
+
+    @property
+    def was_taken(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+#: Mailgun's and Twilio's words, and ours, for what was taken and came back.
+BOUNCED = frozenset({"failed", "bounced"})
+
 _OUR_ACCOUNT = {"530", "534", "535", "538", "401", "402", "403", "407"}
 _THE_MOMENT = {"408", "421", "425", "429"}
 
@@ -68,6 +87,17 @@ def ledger(folder: Path) -> list[Acceptance]:
 
 def calls(folder: Path) -> list[Call]:
     return [Call(**line) for line in _lines(folder / "calls.jsonl")]
+
+
+def webhooks(folder: Path) -> list[Told]:
+    """Of all vendors and storms that reported from the folder, in the order of each."""
+    files = sorted(folder.glob("webhooks*.jsonl"))
+    return [Told(**line) for file in files for line in _lines(file)]
+
+
+def bounced(folder: Path) -> set[str]:
+    """Refs that a vendor has reported as bounced, and was heard."""
+    return {told.ref for told in webhooks(folder) if told.event in BOUNCED and told.was_taken}
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

@@ -64,7 +64,8 @@ class Change:
 
 
 #: Every change that docs/lifecycle.md allows; all others go backwards, or sideways. `pending` may be one that the
-#: policy made due again: an answer that comes late, before it is claimed, still counts.
+#: policy made due again: an answer that comes late, before it is claimed, still counts, and so does a receipt. What
+#: was sent or delivered fails by a receipt alone.
 FORWARD = frozenset(
     {
         *(("pending", new) for new in ("sending", "cancelled", "expired", "failed")),
@@ -72,11 +73,13 @@ FORWARD = frozenset(
         *(("sending", new) for new in ("sent", "delivered", "pending", "failed", "unknown")),
         *(("unknown", new) for new in ("sent", "delivered", "pending", "failed")),
         ("sending", "expired"),
-        ("sent", "delivered"),
+        *(("sent", new) for new in ("delivered", "failed")),
+        ("delivered", "failed"),
     }
 )
 OPEN = frozenset({"pending", "sending"})
 TAKEN = frozenset({"sent", "delivered"})
+UNSENT = frozenset({"failed", "cancelled", "expired"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class Verdict:
     ghost: tuple[str, ...]
     #: A status that went backwards.
     regressed: tuple[str, ...]
-    #: Said to have ended unsent, and a vendor took it.
+    #: Said to have ended unsent, and a vendor took it, and did not say later that it bounced.
     denied: tuple[str, ...]
 
     #: Answers that promised.
@@ -134,10 +137,12 @@ def judge(
     *,
     refused: Collection[str] = (),
     ends: Collection[str] = (),
+    bounced: Collection[str] = (),
 ) -> Verdict:
     """Weigh the witnesses.
 
     `refused`: refs that a vendor refused for good, by its own record; only for them is `failed` an end.
+    `bounced`: refs that a vendor took and later reported as bounced; only for them is `failed` the truth.
     `ends`: other statuses that are an end in this drill (`cancelled` and `expired` are none unless named).
     """
     copies = Counter(acceptance.ref for acceptance in ledger)
@@ -159,11 +164,7 @@ def judge(
             for change in changes
             if (change.old, change.new) not in FORWARD
         ),
-        denied=_refs(
-            row.ref
-            for row in rows
-            if row.status in ("failed", "cancelled", "expired") and copies[row.ref]
-        ),
+        denied=_refs(_denied(rows, copies, bounced)),
         promised=len(promised),
         accepted=copies.total(),
         unknown=sum(row.status == "unknown" for row in rows),
@@ -188,6 +189,14 @@ def _lost(
         ended = status == "unknown" or status in ends or (status == "failed" and ref in refused)
         if status is None or not (copies[ref] or ended):
             yield ref
+
+
+def _denied(rows: Collection[Row], copies: Counter[str], bounced: Collection[str]) -> Iterable[str]:
+    bounced = frozenset(bounced)
+    for row in rows:
+        is_true = row.status == "failed" and row.ref in bounced
+        if row.status in UNSENT and copies[row.ref] and not is_true:
+            yield row.ref
 
 
 def _ghosts(answers: Collection[Answer], copies: Counter[str]) -> Iterable[str]:

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -36,7 +36,7 @@ from hypothesis.stateful import (
 
 from drills import promises
 from drills.promises import Name, Snapshot, Step, World, take_snapshot
-from notifications import changes, intake, queue
+from notifications import changes, intake, queue, receipts
 from notifications.circuits import Breaker, Observation, sign_of
 from notifications.delivery import NOT_SENT
 from notifications.intake import Submission
@@ -49,6 +49,7 @@ from notifications.providers.base import (
     Sent,
     Temporary,
 )
+from notifications.providers.events import Event, EventType, Told
 from notifications.queue import Claimed, Settlement
 from notifications.retry import judge
 from notifications.sweeping import sweep
@@ -135,6 +136,7 @@ EVENTS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
         3,
         {"number": numbers, "how": st.sampled_from(("begin", "begin", "begin", *USES))},
     ),
+    "report": (2, {"number": numbers, "event": st.sampled_from(sorted(promises.REPORTED))}),
     "settle": (1, {"number": numbers, "answer_lost": st.booleans()}),
     "settle_once_more": (1, {"number": numbers, "which": numbers}),
     "die": (1, {"number": numbers, "accepted": st.booleans()}),
@@ -151,11 +153,15 @@ events = st.sampled_from([what for what, (weight, _) in EVENTS.items() for _ in 
 
 @dataclass
 class Call:
-    """A message on its way to the provider. Its answer may come long after its lease."""
+    """A message on its way to the provider. Its answer may come long after its lease.
+
+    `taken`: the provider has reported on it before it answers.
+    """
 
     row: Claimed
     worker: Worker
     repeatable: bool
+    taken: bool = False
 
 
 @dataclass
@@ -437,7 +443,7 @@ class Engine(RuleBasedStateMachine):
         Engine.seen["deaths"] += 1
         for call in [call for call in self.in_flight if call.worker is worker]:
             self.in_flight.remove(call)
-            if accepted:
+            if accepted and not call.taken:
                 self.world.accepted[call.row.id] += 1
 
     # -- the provider -------------------------------------------------------------------------------
@@ -447,7 +453,9 @@ class Engine(RuleBasedStateMachine):
         if not self.in_flight:
             return
         call = self.in_flight.pop(number % len(self.in_flight))
-        if answer in {"sent", "ambiguous_accepted"}:
+        if call.taken and not answer.startswith("ambiguous"):
+            answer = "sent"
+        if answer in {"sent", "ambiguous_accepted"} and not call.taken:
             self.world.accepted[call.row.id] += 1
         said = sent_as(ANSWERS[answer.removesuffix("_accepted")], call)
         if not call.repeatable:
@@ -461,6 +469,29 @@ class Engine(RuleBasedStateMachine):
         call.worker.answers.append(Settlement(call.row.id, call.row.fence, verdict, 0.1))
         if stored:
             self.store(call.worker, answer_lost=False)
+
+    def report(self, number: int, event: str) -> None:
+        """The provider tells what became of one that it took, or has under way; also again, or in the wrong order."""
+        told = [id for id in self.ids if self.world.accepted[id] or self.call_of(id)]
+        mailed = [id for id in told if self.before.rows[id].provider not in promises.REPEATABLE]
+        if not mailed:
+            return
+        chosen = pick(mailed, number)
+        call = self.call_of(chosen)
+        if not self.world.accepted[chosen] and call:
+            call.taken = True
+            self.world.accepted[chosen] += 1
+        self.world.reported[chosen].add(event)
+        happened = Event(
+            event_id=f"{chosen} {event}", event=EventType(event), notification_id=chosen
+        )
+        receipts.store("smtp", Told(events=(happened,)))
+        self.do(Act("receipt", receipts.apply_all, learn_nothing))
+
+    def call_of(self, notification_id: UUID) -> Call | None:
+        """Its first that is under way."""
+        calls = (call for call in self.in_flight if call.row.id == notification_id)
+        return next(calls, None)
 
     # -- the sweep, time, and two at once -------------------------------------------------------------
 
@@ -521,6 +552,7 @@ class Engine(RuleBasedStateMachine):
                 "statements": len(acts),
                 "overlaps": len(acts) - 1,
                 "calls": len(after.calls) - len(before.calls),
+                "receipts": sum(act.kind == "receipt" for act in acts),
                 "late answers": sum(before.rows[id].status != "sending" for id, _ in settled),
                 "resent from unknown": sum(
                     row.resends - before.rows[row.id].resends
@@ -541,6 +573,8 @@ class Engine(RuleBasedStateMachine):
         self.workers = [Worker(number) for number in range(WORKERS)]
         Flow.objects.update(paused=False)
         self.before = take_snapshot()
+        self.do(Act("receipt", receipts.apply_all, learn_nothing))
+        promises.check_reported(self.before, self.world)
         for _ in range(HEALING_ROUNDS):
             if promises.is_at_rest(self.before):
                 break
@@ -668,6 +702,7 @@ def erase_everything() -> None:
     """The model has its database to itself."""
     with connection.cursor() as cursor:
         for table in (
+            *("notifications_suppression", "notifications_receipt"),
             *("notifications_attempt", "notifications_idempotencykey"),
             *("notifications_notification", "notifications_flow", "notifications_circuit"),
             *("users_forgetting", "users_address", "users_recipient"),
@@ -679,8 +714,9 @@ def erase_everything() -> None:
 def surroundings() -> Iterator[None]:
     """A vendor for e-mail, which is never spoken to, and nobody to wake."""
     vendor = override_settings(EMAIL_URL="smtp://mail.example.com", UNKNOWN_REVIEW_AFTER=600.0)
-    wake_nobody = (patch(f"notifications.{place}.wake") for place in ("intake", "changes"))
-    with vendor, next(wake_nobody), next(wake_nobody):
+    with vendor, ExitStack() as patched:
+        for place in ("intake", "changes", "receipts"):
+            patched.enter_context(patch(f"notifications.{place}.wake"))
         try:
             yield
         finally:

@@ -6,7 +6,7 @@ imaginary provider took, and what callers were told. No check asks the engine fo
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +39,16 @@ ALLOWED: dict[str, frozenset[tuple[str, str]]] = {
             ("unknown", "pending"),
         }
     ),
+    "receipt": frozenset(
+        {
+            *(
+                (before, after)
+                for before in ("pending", "sending", "unknown")
+                for after in ("sent", "delivered", "failed")
+            ),
+            *(("sent", "delivered"), ("sent", "failed"), ("delivered", "failed")),
+        }
+    ),
     "cancel": frozenset({("pending", "cancelled")}),
     "forget": frozenset({("pending", "cancelled")}),
     "vouch": frozenset({("unknown", "sent")}),
@@ -53,6 +63,9 @@ REPEATABLE_ONLY = frozenset({("sending", "pending"), ("sending", "expired")})
 REPEATABLE = frozenset({"inbox"})
 #: What may have reached a person: accepted, perhaps accepted, or never answered.
 POSSIBLY_ACCEPTED = frozenset({"accepted", "ambiguous", None})
+#: How far the provider's word brings a notification, and how far a status is.
+REPORTED = {"unknown": 0, "sent": 1, "delivered": 2, "opened": 2, "bounced": 3}
+REACHED = {"sent": 1, "delivered": 2, "failed": 3, "cancelled": 3, "expired": 3}
 FINAL = frozenset({"sent", "delivered", "failed", "cancelled", "expired"})
 
 _ROWS = """
@@ -144,6 +157,8 @@ class World:
     cancelled: set[UUID] = field(default_factory=set)
     #: Of these an operator said that they arrived; nobody else needs to know it.
     vouched: set[UUID] = field(default_factory=set)
+    #: What the provider has reported of each notification that it took.
+    reported: defaultdict[UUID, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: The project's answer to `unknown`: "resend", "hold" or empty for what the priority says.
     policy: str = ""
     #: The calls of a notification that had begun when an operator resent it.
@@ -255,7 +270,8 @@ def _check_row(row: Row, after: Snapshot, world: World) -> None:
         _promise(row.failure_kind and row.failure_code, "failed without a reason", row)
     if row.status in {"sent", "delivered"} and row.id not in world.vouched:
         _promise(world.accepted[row.id], "sent, but the provider never took it", row)
-        _promise(any(call.outcome == "accepted" for call in calls), "sent without a record", row)
+        answered = any(call.outcome == "accepted" for call in calls)
+        _promise(answered or world.reported[row.id], "sent without a record", row)
     if row.provider not in REPEATABLE:
         _check_copies(row, calls, world)
 
@@ -316,6 +332,14 @@ def check_rest(after: Snapshot, world: World) -> None:
         held = by_policy or row.resends or row.id in resent or row.erased_at
         late = row.expires_at is not None and row.expires_at <= after.now
         _promise(held or late, "held, although the policy says resend", row)
+
+
+def check_reported(after: Snapshot, world: World) -> None:
+    """What was reported is applied, in whatever order it came; or the notification had ended otherwise."""
+    for notification_id, events in world.reported.items():
+        row = after.rows[notification_id]
+        farthest = max((REPORTED[event] for event in events), default=0)
+        _promise(REACHED.get(row.status, 0) >= farthest, "a receipt was lost", row, events)
 
 
 def _promise(holds: object, complaint: str, *evidence: object) -> None:

@@ -17,11 +17,11 @@ from typing import Any, Self
 
 import psycopg
 
-from drills import clients, evidence, vendor
+from drills import clients, evidence, vendor, webhooks
 from drills.judge import Answer, Verdict, judge
 from drills.processes import BIN, ROOT, STOPS_WITHIN, Process, Supervisor
 from drills.servers import Postgres, Valkey, wait_until
-from drills.vendor import Behaviour
+from drills.vendor import Behaviour, Reports
 
 #: The database that every drill's is a copy of: migrated, with a project, a key and the record of changes.
 TEMPLATE = "drills_template"
@@ -79,7 +79,11 @@ class Servers:
     def environment(self, database: str = TEMPLATE) -> dict[str, str]:
         """For every process of the service. Whatever the surroundings configure for vendors is switched off."""
         quiet = dict.fromkeys(
-            ("EMAIL_URL", "EMAIL_PROVIDER", "MAILGUN_API_KEY", "MAILGUN_DOMAIN", "SMS_PROVIDER"), ""
+            (
+                *("EMAIL_URL", "EMAIL_PROVIDER", "MAILGUN_API_KEY", "MAILGUN_DOMAIN"),
+                *("MAILGUN_WEBHOOK_SIGNING_KEY", "SMS_PROVIDER", "WEBHOOK_SECRET"),
+            ),
+            "",
         )
         return (
             dict(os.environ)
@@ -115,12 +119,12 @@ def as_environment(settings: dict[str, Any]) -> dict[str, str]:
 
 
 class Vendors:
-    """The process with the fake vendors, and how to tell it what to do."""
+    """The process with the fake vendors, and how to tell it what to do. They report to the web at `url`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "drills.vendor", str(folder)], cwd=ROOT, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "drills.vendor", str(folder), url], cwd=ROOT, stdout=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
         assert self._process.stdout is not None
@@ -139,6 +143,7 @@ class Vendors:
         }
         if email == "mailgun":
             return sms | {
+                "MAILGUN_WEBHOOK_SIGNING_KEY": webhooks.MAILGUN_SIGNING_KEY,
                 "MAILGUN_API_KEY": vendor.MAILGUN_KEY,
                 "MAILGUN_DOMAIN": vendor.MAILGUN_DOMAIN,
                 "MAILGUN_API_URL": f"{http}/v3",
@@ -148,20 +153,29 @@ class Vendors:
 
     def tell(self, **behaviours: Behaviour) -> None:
         """From now on behave like this: `tell(smtp=Behaviour("refuse", code=451))`."""
-        self._ask(behaviours)
+        self._ask(behaviours, {})
+
+    def report(self, **reports: Reports) -> None:
+        """From now on report this of what they take: `report(twilio=Reports("delivered"))`."""
+        self._ask({}, reports)
 
     @property
     def accepted(self) -> int:
         """Copies taken so far, by all vendors."""
-        return self._ask({})["accepted"]
+        return self._ask({}, {})["accepted"]
 
     @property
     def open_calls(self) -> int:
         """Messages that have come in and are not decided about."""
-        return self._ask({})["open_calls"]
+        return self._ask({}, {})["open_calls"]
 
-    def _ask(self, behaviours: dict[str, Behaviour]) -> dict[str, int]:
-        self._control.sendall(vendor.as_json(behaviours))
+    @property
+    def open_reports(self) -> int:
+        """Webhooks that are still to be told, or were not answered with 2xx yet."""
+        return self._ask({}, {})["open_reports"]
+
+    def _ask(self, behaviours: dict[str, Behaviour], reports: dict[str, Reports]) -> dict[str, int]:
+        self._control.sendall(vendor.as_json(behaviours, reports))
         state: dict[str, int] = json.loads(self._answers.readline())
         return state
 
@@ -191,14 +205,17 @@ class Stack:
         self.database = f"drill_{name.replace('-', '_')}"
         servers.postgres.create_database(self.database, TEMPLATE)
         servers.valkey.client().flushall()
-        self.vendors = Vendors(self.folder)
-        self.settings = as_environment(SHORT | self.vendors.settings(email) | settings)
+        # Chosen before the web starts: the vendors are told of it, and so is whoever sends through them.
+        self.port = _free_port()
+        self.vendors = Vendors(self.folder, self.url)
+        self.settings = as_environment(
+            SHORT | {"PUBLIC_URL": self.url} | self.vendors.settings(email) | settings
+        )
         self.processes: list[Process] = []
         self._supervisor = Supervisor(self.processes)
         self._supervisor.start()
-        self._loads = 0
+        self._loads = self._storms = 0
         self._connection: psycopg.Connection[Any] | None = None
-        self.port = 0
 
     def __enter__(self) -> Self:
         return self
@@ -232,7 +249,6 @@ class Stack:
 
     def web(self, *, await_it: bool = True) -> Process:
         """The API, as script/server runs it."""
-        self.port = _free_port()
         process = self.start(
             "web", "granian", "--interface", "wsgi", "--workers", "2", "--blocking-threads", "4",
             "--no-ws", "--respawn-failed-workers", "--workers-kill-timeout", "10",
@@ -295,6 +311,16 @@ class Stack:
         """Post so many and wait until all are answered."""
         self.post(count=count, **load).wait(seconds)
 
+    def storm(self, events: list[tuple[str, dict[str, Any]]], **storm: Any) -> Process:
+        """Start telling these events of Mailgun, each beside its ref; `storm`: the other fields of webhooks.Storm."""
+        self._storms += 1
+        name = f"webhooks-{self._storms}"
+        file = self.folder / f"{name}.events"
+        file.write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+        arguments = {"url": self.url, "record": str(self.folder / f"{name}.jsonl")}
+        spec = json.dumps(arguments | {"events": str(file)} | storm)
+        return self.start(name, "python", "-m", "drills.webhooks", spec, revived=False)
+
     # -- what can be seen -------------------------------------------------------------------------------
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -334,6 +360,14 @@ class Stack:
             time.sleep(0.25)
         return time.monotonic() - began
 
+    def await_receipts(self, seconds: float = 120) -> float:
+        """Until the vendors have told all, and all of it is applied. Returns the seconds. Raises TimeoutError."""
+        return wait_until(
+            lambda: not self.vendors.open_reports and not self.query(_UNAPPLIED),
+            seconds,
+            "not all receipts are told and applied",
+        )
+
     def judge(self, *, ends: Collection[str] = (), may_fail: Collection[str] = ()) -> Verdict:
         """The verdict over all that has happened in this stack. End the clients first: they write at their end.
 
@@ -348,6 +382,7 @@ class Stack:
                 evidence.changes(connection),
                 refused={call.ref for call in calls if call.refused_for_good} | set(may_fail),
                 ends=ends,
+                bounced=evidence.bounced(self.folder),
             )
 
     def breaches(self) -> list[str]:
@@ -372,7 +407,12 @@ class Stack:
     def calls(self) -> list[evidence.Call]:
         return evidence.calls(self.folder)
 
+    @property
+    def webhooks(self) -> list[evidence.Told]:
+        return evidence.webhooks(self.folder)
 
+
+_UNAPPLIED = "SELECT FROM notifications_receipt WHERE applied_at IS NULL LIMIT 1"
 _UNFINISHED = "status IN ('pending', 'sending') OR (status = 'unknown' AND review_at IS NOT NULL)"
 
 

@@ -1,10 +1,11 @@
 """The fake vendors, a process of their own: SMTP, and the HTTP APIs of Mailgun and Twilio.
 
-    python -m drills.vendor FOLDER
+    python -m drills.vendor FOLDER URL
 
 Whatever one of them takes is in FOLDER/ledger.jsonl, and on the disk, before it answers: one fsync for all that wait
 at the moment. FOLDER/calls.jsonl has every call with what became of it. The first line on standard output says where
-they listen; on the control port they can be told, at run time, how to behave (`Behaviour`).
+they listen; on the control port they can be told, at run time, how to behave (`Behaviour`), and what to report later
+of what they take (`Reports`): the web at URL gets their webhooks, and FOLDER/webhooks.jsonl has each with its answer.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 from uuid import uuid4
+
+from drills import webhooks
+from drills.webhooks import Teller, Webhook
 
 #: Seconds between two bytes of one that drips.
 DRIP_INTERVAL = 1.0
@@ -66,6 +70,36 @@ class Behaviour:
 
 
 ACCEPT = Behaviour()
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """What Mailgun or Twilio reports by webhook, from now on, of each message it takes.
+
+    `event`: "delivered" or "bounced"; "" nothing. It is told `delay` seconds after the message was taken. With a
+    `head_start`, it is told before the call is answered, so many seconds.
+    """
+
+    event: str = ""
+    delay: float = 0.0
+    head_start: float = 0.0
+
+
+SILENCE = Reports()
+#: Connections over which the vendors report.
+REPORTING = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One message that came by HTTP; `message_id` is the vendor's own, `callback` where its status is to go."""
+
+    vendor: str
+    to: str
+    ref: str
+    id: str
+    message_id: str
+    callback: str = ""
 
 
 class Ledger:
@@ -110,9 +144,12 @@ class Ledger:
 class Vendors:
     """All of them, on one event loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str) -> None:
         self.ledger = Ledger(folder)
+        self.teller = Teller(url, folder / "webhooks.jsonl", REPORTING)
         self.behaviours = dict.fromkeys(VENDORS, ACCEPT)
+        self.reports = dict.fromkeys(VENDORS, SILENCE)
+        self.reporting: set[asyncio.Task[None]] = set()
         self.open_calls: Counter[str] = Counter()
 
     async def serve(self) -> None:
@@ -151,11 +188,18 @@ class Vendors:
     # -- control ----------------------------------------------------------------------------------------
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A line of JSON in: `{vendor: behaviour}`, or nothing new. A line out: what has been counted."""
+        """A line of JSON in: vendors with what is new of them (`as_json`). A line out: what has been counted."""
         while line := await reader.readline():
-            for vendor, behaviour in json.loads(line).items():
+            told = json.loads(line)
+            for vendor, behaviour in told["behaviours"].items():
                 self.behaviours[vendor] = Behaviour(**behaviour)
-            state = {"accepted": self.ledger.accepted, "open_calls": self.open_calls.total()}
+            for vendor, reports in told["reports"].items():
+                self.reports[vendor] = Reports(**reports)
+            state = {
+                "accepted": self.ledger.accepted,
+                "open_calls": self.open_calls.total(),
+                "open_reports": len(self.reporting),
+            }
             writer.write(json.dumps(state).encode() + b"\n")
 
     # -- one message --------------------------------------------------------------------------------------
@@ -251,10 +295,38 @@ class Vendors:
         text = (form.get("text") or form.get("Body") or [""])[0]
         [id] = form.get("v:notification_id", [""])
         behaviour = await self.take(vendor, to, id, text, self.behaviour_for(vendor, to + text))
+        [callback] = form.get("StatusCallback", [""])
+        message = Taken(vendor, to, ref_of(to, text), id, _new_id(vendor), callback)
+        if behaviour.how.startswith("accept"):
+            await self._report(message)
         if behaviour.how == "accept":
-            writer.write(_http_taken(vendor))
+            writer.write(_http_taken(message))
         else:
             await _misbehave(reader, writer, behaviour, _http_refusal(behaviour))
+
+    # -- webhooks -----------------------------------------------------------------------------------------
+
+    async def _report(self, message: Taken) -> None:
+        """Begin to report; returns when the call may be answered."""
+        reports = self.reports[message.vendor]
+        if not reports.event:
+            return
+        telling = asyncio.create_task(self._tell(message, reports))
+        self.reporting.add(telling)
+        telling.add_done_callback(self.reporting.discard)
+        if reports.head_start:
+            await telling
+            await asyncio.sleep(reports.head_start)
+
+    async def _tell(self, message: Taken, reports: Reports) -> None:
+        await asyncio.sleep(reports.delay)
+        if message.vendor == "twilio":
+            webhook = _twilio_webhook(message, reports.event)
+            await self.teller.tell(message.ref, reports.event, message.message_id, lambda: webhook)
+            return
+        word = _MAILGUN_WORDS[reports.event]
+        event = webhooks.mailgun_event(word, message.id, message.to, message.message_id)
+        await self.teller.tell_mailgun(message.ref, event)
 
 
 async def _misbehave(
@@ -338,10 +410,26 @@ def _smtp_refusal(behaviour: Behaviour, verb: bytes) -> bytes:
     return f"{code} refused by the drill\r\n".encode()
 
 
-def _http_taken(vendor: str) -> bytes:
-    if vendor == "twilio":
-        return _http_answer(201, {"sid": f"SM{uuid4().hex}", "status": "queued"})
-    return _http_answer(200, {"id": f"<{uuid4().hex}@{MAILGUN_DOMAIN}>", "message": "Queued."})
+_MAILGUN_WORDS = {"delivered": "delivered", "bounced": "failed"}
+_TWILIO_WORDS = {
+    "delivered": {"MessageStatus": "delivered"},
+    "bounced": {"MessageStatus": "undelivered", "ErrorCode": "30005"},
+}
+
+
+def _twilio_webhook(message: Taken, event: str) -> Webhook:
+    form = {"MessageSid": message.message_id, "AccountSid": TWILIO_ACCOUNT, "To": message.to}
+    return webhooks.twilio(message.callback, TWILIO_TOKEN, form | _TWILIO_WORDS[event])
+
+
+def _new_id(vendor: str) -> str:
+    return f"SM{uuid4().hex}" if vendor == "twilio" else f"<{uuid4().hex}@{MAILGUN_DOMAIN}>"
+
+
+def _http_taken(message: Taken) -> bytes:
+    if message.vendor == "twilio":
+        return _http_answer(201, {"sid": message.message_id, "status": "queued"})
+    return _http_answer(200, {"id": message.message_id, "message": "Queued."})
 
 
 def _http_refusal(behaviour: Behaviour) -> bytes:
@@ -358,10 +446,13 @@ def _http_answer(status: int, body: dict[str, Any], extra: str = "") -> bytes:
     ).encode()
 
 
-def as_json(behaviours: dict[str, Behaviour]) -> bytes:
+def as_json(behaviours: dict[str, Behaviour], reports: dict[str, Reports]) -> bytes:
     """What `Vendors.control` reads."""
-    return _line(**{vendor: asdict(behaviour) for vendor, behaviour in behaviours.items()})
+    return _line(
+        behaviours={vendor: asdict(behaviour) for vendor, behaviour in behaviours.items()},
+        reports={vendor: asdict(each) for vendor, each in reports.items()},
+    )
 
 
 if __name__ == "__main__":
-    asyncio.run(Vendors(Path(sys.argv[1])).serve())
+    asyncio.run(Vendors(Path(sys.argv[1]), sys.argv[2]).serve())

@@ -116,6 +116,7 @@ INVARIANTS = (
         "accepted more often than resends explain: a person got it twice",
         _TELL_US,
     ),
+    # A provider that reports on a message has had it.
     Invariant(
         "sent_without_acceptance",
         """
@@ -123,9 +124,10 @@ INVARIANTS = (
         WHERE n.id >= %(since)s AND n.id < %(until)s AND n.status IN ('sent', 'delivered')
           AND NOT n.settled_by_hand AND NOT EXISTS (
             SELECT FROM notifications_attempt a WHERE a.notification_id = n.id AND a.outcome = 'accepted')
+          AND NOT EXISTS (SELECT FROM notifications_receipt r WHERE r.notification_id = n.id)
         LIMIT %(limit)s
         """,
-        "sent, but neither an attempt nor an operator says that a provider accepted it",
+        "sent, but neither an attempt nor a receipt nor an operator says that a provider accepted it",
         _TELL_US + " Look for it in the provider's log; resend what is not there.",
     ),
     Invariant(

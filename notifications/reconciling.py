@@ -36,7 +36,7 @@ WHERE id >= %(since)s AND id < %(until)s GROUP BY status
 """
 
 ACCEPTED = """
-SELECT n.status, a.notification_id, a.provider_message_id, a.provider = ANY(%(compared)s)
+SELECT n.sent_at IS NULL, a.notification_id, a.provider_message_id, a.provider = ANY(%(compared)s)
 FROM notifications_attempt a JOIN notifications_notification n ON n.id = a.notification_id
 WHERE a.notification_id >= %(since)s AND a.notification_id < %(until)s AND a.outcome = 'accepted'
 ORDER BY a.notification_id
@@ -72,7 +72,8 @@ class Reconciliation:
 
     most: int
     statuses: Counter[str] = field(default_factory=Counter)
-    #: Acceptances, by whether the notification is sent, or had been cancelled, failed or expired by then.
+    #: Acceptances, by whether the notification was sent (it may have bounced since), or had been cancelled, failed or
+    #: expired by then.
     accepted: int = 0
     accepted_late: int = 0
     #: Acceptances that cannot be looked up at the provider, which gave no id.
@@ -149,7 +150,7 @@ def _look_at(
         result.differs(invariant.code, (id for (id,) in broken))
     accepted = _rows(ACCEPTED, span | {"compared": compared})
     result.accepted += len(accepted)
-    result.accepted_late += sum(status not in _SENT for status, *_ in accepted)
+    result.accepted_late += sum(is_unsent for is_unsent, *_ in accepted)
     if log:
         _compare([row[1:3] for row in accepted if row[3]], result, log)
 
@@ -171,7 +172,11 @@ def _look_up(written: list[str], result: Reconciliation) -> None:
     }
     named = {each: notification_in(each) for each in written if each not in known}
     asked = Notification.objects.filter(id__in=[id for id in named.values() if id])
-    statuses = dict(asked.values_list("id", "status"))
+    # What has bounced was sent before.
+    statuses = {
+        id: "sent" if sent_at else status
+        for id, status, sent_at in asked.values_list("id", "status", "sent_at")
+    }
     for each, id in named.items():
         status = statuses.get(id) if id else None
         if status is None:

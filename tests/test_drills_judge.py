@@ -120,6 +120,18 @@ def test_not_sent_with_a_copy_at_the_vendor_is_denied(status: str) -> None:
     assert verdict([PROMISED], ["a"], [row(status)]).denied == ("a",)
 
 
+def test_failed_with_a_copy_at_the_vendor_is_the_truth_where_the_vendor_said_later_that_it_bounced() -> (
+    None
+):
+    assert verdict([PROMISED], ["a"], [row("failed")], bounced=["a"]).is_clean
+    assert verdict([PROMISED], ["a"], [row("failed")], bounced=["b"]).denied == ("a",)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "expired"])
+def test_a_bounce_makes_no_other_end_true(status: str) -> None:
+    assert verdict([PROMISED], ["a"], [row(status)], bounced=["a"]).denied == ("a",)
+
+
 def test_a_copy_that_nobody_asked_for_is_a_ghost() -> None:
     assert verdict([], ["a"], [row("sent")]).ghost == ("a",)
 
@@ -145,11 +157,26 @@ def test_what_was_never_promised_is_not_lost_but_may_be_stuck() -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("sent", "sending"), ("sent", "unknown"), ("failed", "pending"), ("delivered", "sent")],
+    [
+        *(("sent", "sending"), ("sent", "unknown"), ("failed", "pending")),
+        *(("delivered", "sent"), ("failed", "sent"), ("failed", "delivered")),
+    ],
 )
 def test_a_status_that_goes_backwards_has_regressed(old: str, new: str) -> None:
     found = verdict([PROMISED], ["a"], [row("sent")], Change("1", old, new))
     assert found.regressed == (f"a: {old} -> {new}",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *((old, new) for old in ("pending", "sending", "unknown") for new in ("sent", "delivered")),
+        *((old, "failed") for old in ("pending", "sending", "unknown", "sent", "delivered")),
+        ("sent", "delivered"),
+    ],
+)
+def test_whatever_a_receipt_does_goes_forward(old: str, new: str) -> None:
+    assert not verdict([PROMISED], ["a"], [row("unknown")], Change("1", old, new)).regressed
 
 
 def test_how_many_went_unknown_is_counted_by_notification() -> None:
@@ -158,7 +185,7 @@ def test_how_many_went_unknown_is_counted_by_notification() -> None:
     assert (found.went_unknown, found.unknown) == (1, 0)
 
 
-def test_it_knows_every_status_and_nothing_leaves_an_end() -> None:
+def test_it_knows_every_status_and_nothing_leaves_an_end_but_what_bounces() -> None:
     assert {status for change in FORWARD for status in change} == set(Status.values)
     ends = {"delivered", "failed", "cancelled", "expired"}
-    assert not [old for old, _ in FORWARD if old in ends]
+    assert [change for change in FORWARD if change[0] in ends] == [("delivered", "failed")]

@@ -8,14 +8,14 @@ from django.db import connection
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from notifications import changes, ids, invariants, queue
+from notifications import changes, ids, invariants, queue, receipts
 from notifications.invariants import INVARIANTS, breaches
 from notifications.models import Circuit, Flow, Notification
 from notifications.providers.base import Permanent, Sent, Temporary
 from notifications.queue import Settlement
 from notifications.retry import judge
 from notifications.sweeping import sweep
-from tests.factories import AttemptFactory, NotificationFactory
+from tests.factories import AttemptFactory, NotificationFactory, ReceiptFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -106,6 +106,24 @@ def test_an_operators_word_is_as_good_as_an_acceptance():
     assert broken() == {}
 
 
+@pytest.mark.parametrize(("event", "status"), [("sent", "sent"), ("delivered", "delivered")])
+def test_a_receipts_word_is_as_good_as_an_acceptance(event, status):
+    notification = NotificationFactory(status="unknown", fence=1)
+    AttemptFactory(notification=notification, outcome="ambiguous", finished_at=timezone.now())
+    ReceiptFactory(event=event, named_id=notification.id)
+    receipts.apply_all()
+    assert Notification.objects.get().status == status
+    assert broken() == {}
+
+
+def test_a_bounce_after_the_acceptance_is_no_breach():
+    notification = send(Sent())
+    ReceiptFactory(event="bounced", named_id=notification.id)
+    receipts.apply_all()
+    assert Notification.objects.get().status == "failed"
+    assert broken() == {}
+
+
 def test_sending_twice_to_a_repeatable_provider_is_no_breach():
     notification = sent("delivered", fence=2)
     accepted(notification, fence=1, provider="inbox")
@@ -185,6 +203,12 @@ def _sent_without_acceptance():
     return notification
 
 
+def _sent_although_the_receipt_is_anothers():
+    ReceiptFactory(notification=NotificationFactory(status="cancelled"), applied_at=timezone.now())
+    ReceiptFactory()
+    return _sent_without_acceptance()
+
+
 def _attempt_without_claim():
     notification = sent(fence=1)
     accepted(notification, fence=1)
@@ -223,6 +247,7 @@ BROKEN = [
     ("accepted_twice", _accepted_twice),
     ("accepted_twice", _accepted_three_times_with_one_resend),
     ("sent_without_acceptance", _sent_without_acceptance),
+    ("sent_without_acceptance", _sent_although_the_receipt_is_anothers),
     ("attempt_without_claim", _attempt_without_claim),
     ("erased_with_content", _erased_with_content),
     ("overdue", _overdue),

@@ -14,10 +14,10 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from notifications import ids, provider_log, reconciling
+from notifications import ids, provider_log, receipts, reconciling
 from notifications.models import Notification
 from notifications.provider_log import key_of
-from tests.factories import AttemptFactory, NotificationFactory
+from tests.factories import AttemptFactory, NotificationFactory, ReceiptFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -125,9 +125,30 @@ def test_what_was_accepted_and_is_not_sent_is_named() -> None:
 
 def test_an_answer_that_came_too_late_is_told_and_adds_up() -> None:
     sent()
-    Notification.objects.update(status="cancelled")
+    Notification.objects.update(status="cancelled", sent_at=None)
     document = as_document()
     assert (document["accepted_late"], document["differences"]) == (1, {})
+
+
+def test_what_is_sent_by_a_receipt_alone_adds_up(log: Any) -> None:
+    unknown = NotificationFactory(status="unknown", fence=1)
+    AttemptFactory(notification=unknown, outcome="ambiguous", finished_at=timezone.now())
+    ReceiptFactory(named_id=unknown.id)
+    receipts.apply_all()
+    document = as_document("--provider-log", log(message_id(unknown)))
+    assert document["statuses"]["delivered"] == 1
+    assert document["differences"] == {}
+
+
+def test_what_has_bounced_was_not_accepted_too_late_and_adds_up(log: Any) -> None:
+    answered = sent()
+    unanswered = NotificationFactory(status="unknown", fence=1)
+    for bounced in (answered, unanswered):
+        ReceiptFactory(event="bounced", named_id=bounced.id)
+    receipts.apply_all()
+    document = as_document("--provider-log", log(message_id(answered), message_id(unanswered)))
+    assert document["statuses"]["failed"] == 2
+    assert (document["accepted_late"], document["differences"]) == (0, {})
 
 
 def test_a_ledger_of_many_chunks_is_counted_like_one(monkeypatch: pytest.MonkeyPatch) -> None:

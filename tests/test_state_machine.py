@@ -8,7 +8,7 @@ import pytest
 from drills import model
 from drills.model import Engine
 from drills.promises import BrokenPromiseError
-from notifications import queue, sweeping
+from notifications import queue, receipts, sweeping
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -84,6 +84,25 @@ def begin_in_spite_of_a_circuit(engine: Engine) -> None:
     engine.use_claim(number=0, how="begin")
 
 
+def report_in_the_wrong_order(engine: Engine) -> None:
+    """Delivered before the call is answered, and only then that it was sent."""
+    go_unknown(engine)
+    engine.report(number=0, event="delivered")
+    engine.report(number=0, event="sent")
+
+
+def report_after_the_end(engine: Engine) -> None:
+    go_unknown(engine)
+    engine.meddle(number=0, change="give_up")
+    engine.report(number=0, event="delivered")
+
+
+def answer_after_a_report(engine: Engine) -> None:
+    engine.drain(number=0, which=0, limit=10, begins=True)
+    engine.report(number=0, event="delivered")
+    engine.answer(number=0, answer="sent", stored=True)
+
+
 Story = Callable[[Engine], None]
 #: What is wrong with the engine: the module, its statement, what is in there and what instead; and the story.
 BREAKS: dict[str, tuple[ModuleType, str, str, str, Story]] = {
@@ -131,6 +150,22 @@ BREAKS: dict[str, tuple[ModuleType, str, str, str, Story]] = {
         *(sweeping, "REVIEW_UNKNOWN", "n.resends = 0 AND", ""),
         stay_unknown,
     ),
+    "a receipt goes backwards": (
+        *(receipts, "_MOVE", "(n.status = 'delivered' AND told.status = 'failed')", "true"),
+        report_in_the_wrong_order,
+    ),
+    "a receipt overwrites an end": (
+        *(receipts, "_MOVE", "'unknown')\n    OR", "'unknown', 'failed')\n    OR"),
+        report_after_the_end,
+    ),
+    "a receipt settles nothing that is unknown": (
+        *(receipts, "_MOVE", "'pending', 'sending', 'unknown'", "'pending', 'sending'"),
+        report_in_the_wrong_order,
+    ),
+    "settle takes a receipt back": (
+        *(queue, "SETTLE", "n.leased_until IS NULL))", "n.leased_until IS NULL) OR true)"),
+        answer_after_a_report,
+    ),
 }
 
 
@@ -167,10 +202,15 @@ def answer(how: str) -> Story:
     return lambda engine: engine.answer(number=0, answer=how, stored=True)
 
 
+def report(event: str) -> Story:
+    return lambda engine: engine.report(number=0, event=event)
+
+
 #: What may happen to one that is unknown and due for its review, while worker 0 may still answer.
 HAPPENINGS: dict[str, Story] = {
     **{how: change(how) for how in ("cancel", "retry", "resend", "vouch", "give_up", "forget")},
     **{f"answered {how}": answer(how) for how in ("sent", "temporary", "ambiguous")},
+    **{f"reported {event}": report(event) for event in ("sent", "delivered", "bounced")},
     "sweep": lambda engine: engine.sweep(),
     "submit": lambda engine: engine.submit("email.normal", "ann", ""),
     "drain": lambda engine: engine.drain(number=1, which=0, limit=10, begins=True),
