@@ -49,7 +49,7 @@ FIRST_WAIT, LONGEST_WAIT = 2.0, 86_400.0
 #: Characters of what came that are kept of each event.
 LONGEST_RAW = 64 * 1024
 
-_INSERT = """
+_KEEP = """
 INSERT INTO notifications_receipt
     (provider, event_id, event, reject_reason, code, detail, occurred_at, named_id, provider_message_id, raw)
 SELECT %(provider)s, event_id, event, reject_reason, code, detail,
@@ -58,16 +58,22 @@ FROM unnest(
     %(event_ids)s::text[], %(events)s::text[], %(reasons)s::text[], %(codes)s::text[], %(details)s::text[],
     %(times)s::timestamptz[], %(named)s::uuid[], %(message_ids)s::text[], %(raws)s::text[]
 ) AS told (event_id, event, reject_reason, code, detail, occurred_at, named_id, message_id, raw)
+{condition}
 ORDER BY event_id
 ON CONFLICT (provider, event_id) DO NOTHING
 """
+KEEP = _KEEP.format(condition="")
 
-# The same token with the same body is the vendor, who repeats itself; with another body it is somebody else.
-_SPEND = """
-INSERT INTO notifications_spenttoken AS known (token, digest) VALUES (%(token)s, %(digest)s)
-ON CONFLICT (token) DO UPDATE SET digest = known.digest
-RETURNING digest = %(digest)s
-"""
+# The same token with the same body is the vendor, who repeats itself; with another body it is somebody else. In one
+# statement, which is a transaction by itself: of a webhook's time, round trips to the database were measured at four fifths.
+KEEP_ONCE = f"""
+WITH spent AS (
+    INSERT INTO notifications_spenttoken AS known (token, digest) VALUES (%(token)s, %(digest)s)
+    ON CONFLICT (token) DO UPDATE SET digest = known.digest
+    RETURNING digest = %(digest)s AS by_the_same
+), kept AS ({_KEEP.format(condition="WHERE (SELECT by_the_same FROM spent)")})
+SELECT by_the_same FROM spent
+"""  # noqa: S608  (constants)
 
 # By our own id, which travelled with the message; else by the provider's.
 _DUE = """
@@ -139,12 +145,11 @@ def store(provider: str, told: Told, body: bytes = b"") -> None:
 
     Raises Forged where its one-use token came with another body before; nothing is stored then.
     """
+    values = _values(provider, told.events)
     if not told.token:
-        _insert(provider, told.events)
+        _execute(KEEP, **values)
     else:
-        with transaction.atomic():
-            _spend(f"{provider}:{told.token}", hashlib.sha256(body).digest())
-            _insert(provider, told.events)
+        _keep_once(f"{provider}:{told.token}", hashlib.sha256(body).digest(), values)
     transaction.on_commit(lambda: wake(RECEIPTS), robust=True)
 
 
@@ -164,28 +169,25 @@ def _learn_from_refusal(notification_id: UUID, verdict: Verdict) -> None:
         suppressions.learn([Learned(notification_id, reason, words)], Suppression.Source.REFUSAL)
 
 
-def _spend(token: str, digest: bytes) -> None:
-    [(same,)] = _rows(_SPEND, {"token": token[:255], "digest": digest})
-    if not same:
+def _keep_once(token: str, digest: bytes, values: dict[str, Any]) -> None:
+    [(by_the_same,)] = _rows(KEEP_ONCE, values | {"token": storable(token)[:255], "digest": digest})
+    if not by_the_same:
         raise Forged("the token was used before, with another body")
 
 
-def _insert(provider: str, events: Sequence[Event]) -> None:
-    if not events:
-        return
-    _execute(
-        _INSERT,
-        provider=provider,
-        event_ids=[storable(event.event_id)[:255] for event in events],
-        events=[str(event.event) for event in events],
-        reasons=[str(event.reject_reason or "") for event in events],
-        codes=[storable(event.code)[:100] for event in events],
-        details=[storable(event.detail)[:2000] for event in events],
-        times=[event.occurred_at for event in events],
-        named=[event.notification_id for event in events],
-        message_ids=[storable(event.provider_message_id)[:255] for event in events],
-        raws=[storable(event.raw)[:LONGEST_RAW] for event in events],
-    )
+def _values(provider: str, events: Sequence[Event]) -> dict[str, Any]:
+    return {
+        "provider": provider,
+        "event_ids": [storable(event.event_id)[:255] for event in events],
+        "events": [str(event.event) for event in events],
+        "reasons": [str(event.reject_reason or "") for event in events],
+        "codes": [storable(event.code)[:100] for event in events],
+        "details": [storable(event.detail)[:2000] for event in events],
+        "times": [event.occurred_at for event in events],
+        "named": [event.notification_id for event in events],
+        "message_ids": [storable(event.provider_message_id)[:255] for event in events],
+        "raws": [storable(event.raw)[:LONGEST_RAW] for event in events],
+    }
 
 
 # --- What receipts mean: pure ---------------------------------------------------------------------------

@@ -10,13 +10,15 @@ from collections.abc import Callable
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.urls import resolve
 from uuid_utils.compat import uuid7
 
 log = structlog.get_logger("notifyproj.request")
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 #: What monitors and browsers ask all the time is logged at debug.
-_QUIET = ("/livez", "/readyz", "/static/", "/favicon.ico")
+#: And webhooks: those that are refused have a line of their own.
+_QUIET = ("/livez", "/readyz", "/static/", "/favicon.ico", "/hooks/")
 
 
 _Next = Callable[[HttpRequest], HttpResponse]
@@ -100,6 +102,23 @@ class SecureApiMiddleware:
                 request, 403, "https_required", "Use https. Consider this key as known to others."
             )
         return self.get_response(request)
+
+
+class WebhookMiddleware:
+    """Hands webhooks over before sessions, sign-in and messages, which are for people's pages: they come by thousands a
+    second, and these would cost as much as keeping one does.
+    """
+
+    def __init__(self, get_response: _Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if not request.path_info.startswith("/hooks/"):
+            return self.get_response(request)
+        match = resolve(request.path_info)
+        request.resolver_match = match
+        response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+        return response
 
 
 def client_address(request: HttpRequest) -> str:

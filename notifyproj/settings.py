@@ -105,6 +105,7 @@ MIDDLEWARE = [
     "notifyproj.middleware.RequestMiddleware",
     "notifyproj.middleware.ProbeMiddleware",
     "notifyproj.middleware.SecureApiMiddleware",
+    "notifyproj.middleware.WebhookMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -614,6 +614,13 @@ def test_over_plain_http_in_production_it_is_refused_and_not_redirected(
     refused(hooks.mailgun(), 403, "https_required")
 
 
+def test_a_webhook_costs_one_statement(client: Any, django_assert_num_queries: Any) -> None:
+    with django_assert_num_queries(1):
+        answer = client.post("/hooks/mailgun", mailgun(), content_type="application/json")
+    assert answer.status_code == 200
+    assert Receipt.objects.count() == SpentToken.objects.count() == 1
+
+
 def test_while_nothing_can_be_kept_the_vendor_is_told_to_come_again(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -622,7 +629,7 @@ def test_while_nothing_can_be_kept_the_vendor_is_told_to_come_again(
     def be_away(*args: Any) -> None:
         raise OperationalError("the connection is closed")
 
-    monkeypatch.setattr("notifications.receipts._insert", be_away)
+    monkeypatch.setattr("notifications.receipts._keep_once", be_away)
     answer = client.post("/hooks/mailgun", mailgun(), content_type="application/json")
     assert (answer.status_code, answer["Retry-After"]) == (503, "2")
     assert not SpentToken.objects.exists()
