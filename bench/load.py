@@ -114,6 +114,7 @@ def paced(
     until: Callable[[], bool] | None = None,
     priority: str = "normal",
     took: list[float] | None = None,
+    connections: int = PACED_CONNECTIONS,
 ) -> Posted:
     """POST so many notifications a second, however long each takes, for so long or until something holds.
 
@@ -127,9 +128,9 @@ def paced(
         threading.Thread(
             target=_post_in_turn,
             args=(port, key, priority, posted, answered, ended),
-            kwargs={"first": begun + number / rate, "every": PACED_CONNECTIONS / rate},
+            kwargs={"first": begun + number / rate, "every": connections / rate},
         )
-        for number in range(PACED_CONNECTIONS)
+        for number in range(connections)
     ]
     for thread in threads:
         thread.start()

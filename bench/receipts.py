@@ -24,8 +24,10 @@ from notifications.models import Notification, Receipt
 
 #: More webhooks a second than this machine takes.
 MOST_PER_SECOND = 3_000
-#: Connections of the burst, and notifications posted a second meanwhile.
-BURST_CONNECTIONS, API_RATE = 64, 50
+#: Connections of the burst.
+BURST_CONNECTIONS = 64
+#: Notifications posted a second meanwhile, over so many connections that none waits for a free one.
+API_RATE, API_CONNECTIONS = 50, 100
 #: Seconds until the worker has started.
 START = 8.0
 
@@ -137,12 +139,10 @@ def _beside_a_burst(port: int, key: str, rate: int, seconds: float) -> Figures:
     ids = list(Notification.objects.values_list("id", flat=True)[: int(rate * seconds)])
     Receipt.objects.all().delete()
     Notification.objects.update(status="sent", delivered_at=None)
-    load.paced(port, key, rate=API_RATE, seconds=2)  # warm up
-    at_rest: list[float] = []
-    load.paced(port, key, rate=API_RATE, seconds=10, took=at_rest)
-    beside: list[float] = []
+    _post(port, key, seconds=2)  # warm up
+    at_rest = _post(port, key, seconds=10)
     with load.offered(port, _requests(ids), rate, BURST_CONNECTIONS) as statuses:
-        load.paced(port, key, rate=API_RATE, seconds=seconds, took=beside)
+        beside = _post(port, key, seconds=seconds)
     print(f"answers to the burst: {dict(statuses)}")
     stack.until(lambda: not Receipt.objects.filter(applied_at=None).exists(), pause=0.2)
     assert Receipt.objects.count() >= statuses["200"], "some are lost"
@@ -153,6 +153,13 @@ def _beside_a_burst(port: int, key: str, rate: int, seconds: float) -> Figures:
         **_percentiles("beside the burst", beside),
         "API p95, burst/rest": _percentile(beside, 0.95) / _percentile(at_rest, 0.95),
     }
+
+
+def _post(port: int, key: str, seconds: float) -> list[float]:
+    """Milliseconds from when each should have been posted to its answer."""
+    took: list[float] = []
+    load.paced(port, key, API_RATE, seconds, took=took, connections=API_CONNECTIONS)
+    return took
 
 
 def _percentiles(name: str, took: list[float]) -> Figures:

@@ -412,7 +412,7 @@ class Stack:
         return evidence.webhooks(self.folder)
 
 
-_UNAPPLIED = "SELECT FROM notifications_receipt WHERE applied_at IS NULL LIMIT 1"
+_UNAPPLIED = "SELECT 1 FROM notifications_receipt WHERE applied_at IS NULL LIMIT 1"
 _UNFINISHED = "status IN ('pending', 'sending') OR (status = 'unknown' AND review_at IS NOT NULL)"
 
 

@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,12 @@ class Teller:
                 return
             await asyncio.sleep(REPEATED_AFTER)
 
+    def close(self) -> None:
+        """When nothing is being told any more."""
+        while not self._free.empty():
+            self._free.get_nowait().close()
+        self._record.close()
+
     async def _once(self, make: Callable[[], Webhook]) -> int | None:
         connection = await self._free.get()
         try:
@@ -175,7 +182,7 @@ class _Connection:
             async with asyncio.timeout(PATIENCE):
                 return await self._exchange(request)
         except (OSError, EOFError, TimeoutError, ValueError):
-            self._close()
+            self.close()
             return None
 
     async def _exchange(self, request: bytes) -> int:
@@ -186,10 +193,10 @@ class _Connection:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         await reader.readexactly(int(head.partition(b"content-length:")[2].partition(b"\r\n")[0]))
         if b"connection: close" in head:
-            self._close()
+            self.close()
         return int(head[9:12])
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._streams:
             self._streams[1].close()
         self._streams = None
@@ -224,6 +231,10 @@ class Storming:
         lines = Path(self.storm.events).read_text(encoding="utf-8").splitlines()
         tellings = [json.loads(line) for line in lines] * self.storm.times
         random.shuffle(tellings)
+        with closing(self._teller):
+            await self._tell_all(tellings)
+
+    async def _tell_all(self, tellings: list[tuple[str, dict[str, Any]]]) -> None:
         began, offered = time.monotonic(), 0
         async with asyncio.TaskGroup() as group:
             for ref, event in tellings:

@@ -14,10 +14,11 @@ from drills.judge import Verdict
 from drills.processes import Process
 from drills.servers import wait_until
 from drills.stack import Servers, Stack
-from drills.vendor import Behaviour
+from drills.vendor import Behaviour, Reports
 
 #: Notifications in each scene: more than one call, and no more than are in flight at once.
 SENDS = 8
+UNANSWERED = "SELECT 1 FROM notifications_attempt WHERE outcome IS NULL LIMIT 1"
 #: Leases as short as can be.
 LEASES = {
     "SEND_DEADLINE": 1,
@@ -105,6 +106,21 @@ def test_an_answer_that_comes_when_another_has_long_sent_it(stack: Stack, broken
     assert found.is_clean is not bool(broken), found
     assert bool(found.regressed) is bool(broken)
     assert found.resent == SENDS
+
+
+@broken("settle_without_condition")
+def test_an_answer_that_comes_when_a_receipt_has_long_said_more(stack: Stack, broken: str) -> None:
+    """The vendor reports a message as delivered, and then answers that it has taken it."""
+    stack.vendors.report(twilio=Reports("delivered", head_start=0.5))
+    stack.await_workers(start_worker(stack, "worker", broken, SEND_DEADLINE=5))
+    stack.post_and_wait(SENDS, priority="low", channel="sms")
+    wait_until(lambda: stack.vendors.accepted >= SENDS, 30, "nothing is sent")
+    stack.await_receipts(30)
+    wait_until(lambda: not stack.query(UNANSWERED), 30, "an answer is not stored")
+    found = judged(stack)
+    assert found.is_clean is not bool(broken), found
+    assert bool(found.regressed) is bool(broken)
+    assert stack.count("status = 'delivered'") == (0 if broken else SENDS)
 
 
 @broken("claim_without_begin")
