@@ -118,6 +118,8 @@ class WebhookMiddleware:
         match = resolve(request.path_info)
         request.resolver_match = match
         response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+        # What CommonMiddleware does; a body in chunks, if only an empty one, is not what every vendor expects.
+        response["Content-Length"] = str(len(response.content))
         return response
 
 

@@ -122,6 +122,7 @@ def test_a_genuine_webhook_is_kept_as_it_came(hooks: Hooks, woken: list[str]) ->
     variables = {"notification_id": str(notification.id)}
     answer = hooks.mailgun(**{"user-variables": variables})
     assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["Content-Length"] == "0"
     kept = Receipt.objects.get()
     assert (kept.provider, kept.event, kept.named_id) == ("mailgun", "delivered", notification.id)
     assert kept.provider_message_id == "<20130503182626.18666.16540@example.com>"
