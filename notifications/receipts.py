@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 
 from notifications import suppressions
 from notifications.models import Suppression
@@ -162,11 +162,12 @@ def note_answer(provider: str, notification_id: UUID, verdict: Verdict) -> None:
 
 
 def _learn_from_refusal(notification_id: UUID, verdict: Verdict) -> None:
-    [(_, channel)] = _rows(_LOCK_NOTIFICATIONS, {"ids": [notification_id]})
-    reason = suppressions.reason_in(channel, EventType.REJECTED, verdict.reject_reason)
-    if reason:
-        words = storable(f"{verdict.code}: {verdict.detail}")
-        suppressions.learn([Learned(notification_id, reason, words)], Suppression.Source.REFUSAL)
+    words = storable(f"{verdict.code}: {verdict.detail}")
+    for _, channel in _rows(_LOCK_NOTIFICATIONS, {"ids": [notification_id]}):
+        reason = suppressions.reason_in(channel, EventType.REJECTED, verdict.reject_reason)
+        if reason:
+            learned = [Learned(notification_id, reason, words)]
+            suppressions.learn(learned, Suppression.Source.REFUSAL)
 
 
 def _keep_once(token: str, digest: bytes, values: dict[str, Any]) -> None:
@@ -259,13 +260,25 @@ def apply() -> tuple[int, int]:
         if not is_alone:
             return 0, 0
         due = [Found(*row) for row in _rows(_DUE, {"chunk": CHUNK})]
-        found = _apply(due)
+        found = _apply_what_can_be(due)
         left = [each.id for each in due if each not in found]
         if left:
             _execute(_POSTPONE, receipts=left, first=FIRST_WAIT, longest=LONGEST_WAIT)
     if found:
         log.info("receipts_applied", count=len(found), not_found=len(left))
     return len(due), len(found)
+
+
+def _apply_what_can_be(due: list[Found]) -> set[Found]:
+    """Those that were applied. One that cannot be stored must not hold up the others; it is looked at again later."""
+    try:
+        with transaction.atomic():
+            return _apply(due)
+    except (DataError, IntegrityError):
+        if len(due) == 1:
+            log.exception("receipt_refused", receipt=due[0].id)
+            return set()
+        return set().union(*(_apply_what_can_be([each]) for each in due))
 
 
 def _apply(due: list[Found]) -> set[Found]:

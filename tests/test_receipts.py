@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,6 +110,21 @@ def test_more_than_a_chunk_is_applied_in_one_go(monkeypatch: pytest.MonkeyPatch)
         ReceiptFactory(named_id=notification.id)
     assert receipts.apply_all() == 8
     assert {again(each).status for each in notifications} == {Status.DELIVERED}
+
+
+def test_one_that_cannot_be_applied_holds_up_no_other_and_is_looked_at_again() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE notifications_notification ADD CONSTRAINT never CHECK (failure_code <> 'never')"
+        )
+    bad, good = sent(), sent(provider_message_id="<2@x>")
+    ReceiptFactory(named_id=bad.id, event="bounced", code="never")
+    ReceiptFactory(named_id=good.id)
+    assert receipts.apply_all() == 1
+    assert again(good).status == Status.DELIVERED
+    assert again(bad).status == Status.SENT
+    left = Receipt.objects.get(applied_at=None)
+    assert (left.named_id, left.due_at > timezone.now()) == (bad.id, True)
 
 
 # --- Forward only -----------------------------------------------------------------------------------
