@@ -42,14 +42,15 @@ def stopped_by(address: str, channel: str, category: str) -> str:
     return _STOPPED_BY.format(address=address, channel=channel, category=category)
 
 
-# The reason that stops more wins; else the first one stays, with what is behind it.
+# The reason that stops more wins; else the first one stays, with what is behind it. The time is always the first's: the
+# address has been there since then, and its id, by which lists are ordered and bounded, says the same.
 _ADD = """
 INSERT INTO notifications_suppression AS known
     (id, project_id, channel, address, reason, source, detail, notification_id, receipt_id, created_at)
 {rows}
 ON CONFLICT (address, channel, project_id) DO UPDATE
 SET reason = excluded.reason, source = excluded.source, detail = excluded.detail,
-    notification_id = excluded.notification_id, receipt_id = excluded.receipt_id, created_at = excluded.created_at
+    notification_id = excluded.notification_id, receipt_id = excluded.receipt_id
 WHERE excluded.reason IN ('hard_bounce', 'stop') AND known.reason NOT IN ('hard_bounce', 'stop')
 RETURNING id, project_id, reason
 """
