@@ -121,14 +121,16 @@ due AS MATERIALIZED (
 {_TAKE_DUE}"""  # noqa: S608  (a constant of this file)
 
 # The time of an open circuit is over: one notification finds out whether it may close. By locking the circuit
-# and moving its time, one worker probes and the others wait; if it dies, its time comes again.
+# and moving its time, one worker probes and the others wait; if it dies, its time comes again. A suppressed one asks
+# no provider: it does not move the time, so that the next one finds out.
 CLAIM_PROBE = f"""
 WITH due AS MATERIALIZED (
-    SELECT first.id, circuit.id AS circuit_id
+    SELECT first.id, circuit.id AS circuit_id,
+           EXISTS ({suppressions.stopped_by("first.address", "first.channel", "first.category")}) AS suppressed
     FROM notifications_circuit circuit, notifications_flow flow
     JOIN users_project project ON project.id = flow.project_id
     CROSS JOIN LATERAL (
-        SELECT id FROM notifications_notification
+        SELECT id, address, channel, category FROM notifications_notification
         WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
           AND (expires_at IS NULL OR expires_at > now())
         ORDER BY due_at LIMIT 1
@@ -140,7 +142,7 @@ WITH due AS MATERIALIZED (
 ), probing AS (
     UPDATE notifications_circuit circuit
     SET open_until = clock_timestamp() + make_interval(secs => %(probing)s)
-    FROM due WHERE circuit.id = due.circuit_id
+    FROM due WHERE circuit.id = due.circuit_id AND NOT due.suppressed
 )
 {_TAKE_DUE}"""  # noqa: S608  (constants of this file)
 

@@ -17,7 +17,12 @@ from notifications.providers.base import (
     Sent,
     Temporary,
 )
-from tests.factories import NotificationFactory, ProjectFactory, RecipientFactory
+from tests.factories import (
+    NotificationFactory,
+    ProjectFactory,
+    RecipientFactory,
+    SuppressionFactory,
+)
 
 LANE = "email.normal"
 FAILS = Sign(Circuit.Cause.FAILING, "smtp_451")
@@ -218,6 +223,23 @@ def test_before_its_time_there_is_no_probe():
     NotificationFactory()
     opened()
     assert probe() == []
+
+
+@pytest.mark.django_db
+def test_a_suppressed_one_is_no_probe_and_does_not_use_up_its_turn():
+    recipient = RecipientFactory()
+    early = timezone.now() - timedelta(hours=1)
+    stopped = NotificationFactory(recipient=recipient, address="Ann@example.com", due_at=early)
+    other = NotificationFactory(recipient=recipient, address="bea@example.com")
+    SuppressionFactory(project=recipient.project, address="ann@example.com")
+    saw(REFUSED)
+    Circuit.objects.update(open_until=Now() - timedelta(seconds=1))
+    [first] = probe()
+    assert (first.id, first.suppressed) == (stopped.id, "manual")
+    [second] = probe()
+    assert (second.id, second.suppressed) == (other.id, "")
+    assert probe() == []
+    assert rests() == 100
 
 
 @pytest.mark.django_db
