@@ -136,8 +136,12 @@ def learn(learned: Sequence[Learned], source: str) -> int:
 
 def add(project_id: int, entries: Iterable[Entry], source: str) -> int:
     """Put addresses on the project's list. Returns how many were not there, or stop more than before."""
-    # A statement touches a row once; of two entries for one address, the last counts.
-    given = {(entry.channel, entry.address.lower()): entry for entry in entries}
+    # A statement touches a row once; of two entries for one address that counts which would if they came one by one.
+    given: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        known = given.setdefault((entry.channel, entry.address.lower()), entry)
+        if entry.reason in Suppression.ABSOLUTE and known.reason not in Suppression.ABSOLUTE:
+            given[entry.channel, entry.address.lower()] = entry
     if not given:
         return 0
     return _add(

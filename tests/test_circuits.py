@@ -235,7 +235,7 @@ def test_a_suppressed_one_is_no_probe_and_does_not_use_up_its_turn():
     saw(REFUSED)
     Circuit.objects.update(open_until=Now() - timedelta(seconds=1))
     [first] = probe()
-    assert (first.id, first.suppressed) == (stopped.id, "manual")
+    assert (first.id, first.suppressed) == (stopped.id, "hard_bounce")
     [second] = probe()
     assert (second.id, second.suppressed) == (other.id, "")
     assert probe() == []

@@ -88,6 +88,24 @@ def test_the_same_file_again_changes_nothing(file: Any) -> None:
     assert listed() == before
 
 
+@pytest.mark.parametrize("chunk", [1, 100])
+@pytest.mark.parametrize(
+    ("reasons", "kept"),
+    [
+        (("hard_bounce", "complaint"), "hard_bounce"),
+        (("complaint", "hard_bounce"), "hard_bounce"),
+        (("complaint", "unsubscribe"), "complaint"),
+        (("stop", "hard_bounce"), "stop"),
+    ],
+)
+def test_of_one_address_the_same_reason_counts_wherever_the_file_is_cut(
+    file: Any, monkeypatch: pytest.MonkeyPatch, chunk: int, reasons: tuple[str, str], kept: str
+) -> None:
+    monkeypatch.setattr(import_suppressions, "CHUNK", chunk)
+    import_(file("email,reason\n" + "".join(f"a@example.com,{reason}\n" for reason in reasons)))
+    assert [reason for _, _, reason, _ in listed()] == [kept]
+
+
 BAD = "channel,address,reason\nemail,a@example.com,\nfax,b@example.com,\nemail,nobody,\nsms,+15005550006,because\n"
 
 
