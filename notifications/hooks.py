@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import structlog
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
@@ -29,17 +27,13 @@ def receive(request: HttpRequest, provider: str, link: str = "") -> HttpResponse
         response = plain_problem(request, 405, "method_not_allowed", "Webhooks are POSTed.")
         response["Allow"] = "POST, HEAD"
         return response
-    return _answer(request, provider, lambda: _keep(request, provider, link))
+    return _keep(request, provider, link)
 
 
-def _keep(request: HttpRequest, provider: str, link: str) -> None:
-    told = providers.get(provider).read(request, link)
-    receipts.store(provider, told, request.body)
-
-
-def _answer(request: HttpRequest, provider: str, keep: Callable[[], None]) -> HttpResponse:
+def _keep(request: HttpRequest, provider: str, link: str) -> HttpResponse:
     try:
-        keep()
+        told = providers.get(provider).read(request, link)
+        receipts.store(provider, told, request.body)
     except (providers.UnknownProvider, NoWebhooks):
         return plain_problem(request, 404, "no_such_hook", "No such provider reports to us.")
     except Forged as reason:

@@ -139,9 +139,10 @@ def add(project_id: int, entries: Iterable[Entry], source: str) -> int:
     # A statement touches a row once; of two entries for one address that counts which would if they came one by one.
     given: dict[tuple[str, str], Entry] = {}
     for entry in entries:
-        known = given.setdefault((entry.channel, entry.address.lower()), entry)
+        address = entry.channel, entry.address.lower()
+        known = given.setdefault(address, entry)
         if entry.reason in Suppression.ABSOLUTE and known.reason not in Suppression.ABSOLUTE:
-            given[entry.channel, entry.address.lower()] = entry
+            given[address] = entry
     if not given:
         return 0
     return _add(

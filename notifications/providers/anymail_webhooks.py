@@ -76,6 +76,7 @@ _REASONS: dict[str, tuple[tuple[str, ...], dict[str, RejectReason]]] = {
 }
 
 
+_EVENT_TYPES, _REJECT_REASONS = frozenset(EventType), frozenset(RejectReason)
 #: Where anymail's views keep what they verify signatures by.
 _KEYS = ("webhook_signing_key", "webhook_key", "signing_secret", "tracking_secret", "api_key_bytes")
 
@@ -212,7 +213,7 @@ def _event_id(vendor: str, told: AnymailTrackingEvent, raw: dict[str, Any]) -> s
 
 
 def _event_type(word: str | None) -> EventType:
-    return EventType(word) if word in set(EventType) else EventType.UNKNOWN
+    return EventType(word) if word in _EVENT_TYPES else EventType.UNKNOWN
 
 
 def _our_id(told: AnymailTrackingEvent) -> UUID | None:
@@ -239,7 +240,7 @@ def _reject_reason(
             return table[str(word)]
     if told.reject_reason is None:
         return None
-    known = told.reject_reason in set(RejectReason)
+    known = told.reject_reason in _REJECT_REASONS
     return RejectReason(told.reject_reason) if known else RejectReason.OTHER
 
 
