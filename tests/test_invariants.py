@@ -314,6 +314,9 @@ def test_an_id_says_when_it_was_made():
 @pytest.mark.parametrize("invariant", INVARIANTS, ids=lambda invariant: invariant.code)
 def test_no_invariant_reads_the_whole_table(invariant):
     """Ten thousand finished ones of last week, which nothing of today's look may touch."""
+    with connection.cursor() as cursor:
+        # The rows that other tests rolled back lie dead in the tables until a vacuum, and would be counted here.
+        cursor.execute("TRUNCATE notifications_notification CASCADE")
     last_week = [UUID(int=ids.first_of(ago(days=7)).int + number) for number in range(10_000)]
     flow, project = (
         sent().flow_id,
