@@ -313,7 +313,7 @@ def _make_flow(project_id: int, lane: str) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO notifications_flow (project_id, lane, paused) VALUES (%s, %s, false) "
-            "ON CONFLICT (lane, project_id) DO UPDATE SET lane = excluded.lane "
+            "ON CONFLICT (lane, project_id) WHERE batch_id IS NULL DO UPDATE SET lane = excluded.lane "
             "RETURNING id, xmax = 0",
             (project_id, lane),
         )

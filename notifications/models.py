@@ -1,4 +1,4 @@
-"""The ledger: flows, circuits, notifications, attempts, receipts and suppressions. PostgreSQL is the queue.
+"""The ledger: batches, flows, circuits, notifications, attempts, receipts and suppressions. PostgreSQL is the queue.
 
 A `Notification` with status `pending` and `due_at` in the past IS the queue entry. Models decide about
 themselves; they never enqueue or send: no signals, no side effects in `save()`.
@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
 
-from users.models import Address, ApiKey, Project, Recipient
+from users.models import Address, ApiKey, Project, Recipient, User
 
 
 class Channel(models.TextChoices):
@@ -68,18 +68,173 @@ def queue_of(lane: str) -> str:
     return Priority.NORMAL.value if lane == SANDBOX_LANE else lane.rpartition(".")[2]
 
 
+class Batch(models.Model):
+    """One message to many: what is to be said, to whom, and how far it has come. See notifications/bulk/.
+
+    Its rows are notifications of a flow of its own: what holds for a flow (a pause, a rate) holds for the batch.
+    """
+
+    class Status(models.TextChoices):
+        LOADING = "loading", "Loading: its rows are being stored; nothing goes out"
+        READY = "ready", "Ready: waits for its time, or for somebody to start it"
+        RUNNING = "running", "Running"
+        PAUSED = "paused", "Paused"
+        COMPLETED = "completed", "Completed: nothing of it moves by itself any more"
+        CANCELLED = "cancelled", "Cancelled"
+
+    class Source(models.TextChoices):
+        FILE = "file", "A file"
+        RECIPIENTS = "recipients", "All recipients of the project"
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    project = models.ForeignKey(Project, models.PROTECT, related_name="batches", db_index=False)
+    name = models.CharField(max_length=255)
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.LOADING)
+    #: Why it is paused, cancelled by itself or not sent at all; empty where a person has said so.
+    reason = models.TextField(blank=True)
+
+    channel = models.CharField(max_length=6, choices=Channel.choices)
+    priority = models.CharField(max_length=6, choices=Priority.choices, default=Priority.LOW)
+    live = models.BooleanField(help_text="Else everything goes to the sandbox.")
+    api_key = models.ForeignKey(
+        ApiKey, models.PROTECT, null=True, related_name="+", db_index=False, verbose_name="API key"
+    )
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    #: Liquid templates; the columns of the source are their variables.
+    title = models.TextField(blank=True)
+    message = models.TextField()
+    html = models.TextField(blank=True)
+    url = models.TextField(blank=True)
+    category = models.CharField(max_length=100, blank=True)
+
+    source = models.CharField(max_length=10, choices=Source.choices, default=Source.FILE)
+    file_name = models.CharField(max_length=255, blank=True)
+    #: SHA-256 of the file: the same name with another file is an error, not a second batch.
+    digest = models.BinaryField(max_length=32)
+    #: Python's name of the file's encoding.
+    encoding = models.CharField(max_length=40, blank=True)
+    skip_invalid = models.BooleanField(default=False)
+    once_per_address = models.BooleanField(default=True)
+
+    #: The number of the last row that was looked at. Moved in the transaction that stores the rows up to it.
+    cursor = models.BigIntegerField(default=0)
+    #: Rows stored as notifications, and rows left out as invalid, up to the cursor.
+    loaded = models.BigIntegerField(default=0)
+    rejected = models.BigIntegerField(default=0)
+    #: What the check of the whole source found (bulk/checking.py): counts, the first errors, rendered examples.
+    report = models.JSONField(default=dict, blank=True)
+    #: Until when a worker loads it; NULL where a command does, or nobody.
+    leased_until = models.DateTimeField(null=True, blank=True)
+
+    #: It starts by itself once loaded (at `scheduled_for`, else at once), or when somebody says so.
+    starts_by_itself = models.BooleanField(default=True)
+    scheduled_for = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    #: Share of its last 1,000 calls that may fail before it pauses itself; 1 for never.
+    failure_limit = models.FloatField(default=0.2)
+
+    created_at = models.DateTimeField(db_default=Now())
+    loaded_at = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    #: When it last began to move: calls before that do not count against it.
+    resumed_at = models.DateTimeField(null=True, blank=True)
+    #: When nothing of it moved by itself any more; NULL again where an operator moves something.
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    #: These move by themselves, to the next or to their end.
+    OPEN: ClassVar[frozenset[str]] = frozenset(
+        {Status.LOADING, Status.READY, Status.RUNNING, Status.PAUSED}
+    )
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name_plural = "batches"
+        permissions = (
+            ("send_batch", "Can send a batch, pause, resume and cancel it"),
+            ("download_batch", "Can download who got a batch, with their addresses"),
+        )
+        constraints = (
+            models.UniqueConstraint(fields=("project", "name"), name="batch_name"),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=("loading", "ready", "running", "paused", "completed", "cancelled")
+                ),
+                name="batch_status_known",
+            ),
+        )
+        indexes = (
+            # GET /batches, newest first (ids are time-ordered).
+            models.Index(fields=("project", "id"), name="batch_project"),
+            # batches.tend(): what starts, ends or has to be looked after.
+            models.Index(
+                fields=("status",), name="batch_unfinished", condition=Q(finished_at=None)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class StagedPart(models.Model):
+    """A piece of a file that was uploaded for a batch, kept until a worker has loaded it."""
+
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="parts", db_index=False)
+    number = models.IntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        constraints = (
+            # Also the order in which they are read.
+            models.UniqueConstraint(fields=("batch", "number"), name="staged_part_number"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.batch_id}: {self.number}"
+
+
 class Flow(models.Model):
-    """A queue inside a lane: one for each project. A claim takes a few rows from each flow in turn."""
+    """A queue inside a lane: one for each project, and one for each batch. A claim takes a few rows from each in turn."""
 
     project = models.ForeignKey(Project, models.PROTECT, related_name="flows")
     lane = models.CharField(max_length=20, choices=[(lane, lane) for lane in LANES])
+    batch = models.OneToOneField(
+        Batch, models.PROTECT, null=True, blank=True, editable=False, related_name="flow"
+    )
     paused = models.BooleanField(default=False, help_text="Nothing of it is claimed while set.")
+    rate = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="At most so many a second, over all workers. Empty: as fast as it goes.",
+    )
+    #: The next moment at which one of it may begin, where it has a rate. Each claim takes the next ones (pace.py).
+    next_slot_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=("lane", "project"), name="flow_of_lane"),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("lane", "project"), name="flow_of_project", condition=Q(batch=None)
+            ),
+            models.CheckConstraint(
+                condition=Q(rate=None) | Q(rate__gt=0), name="flow_rate_positive"
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.project} · {self.lane}"
+
+
+class Pace(models.Model):
+    """How fast a provider is called, over all workers. See pace.py. A row exists from the first need on."""
+
+    provider = models.CharField(max_length=50, primary_key=True)
+    #: The next moment at which a call may begin. Each claim takes the next ones.
+    next_slot_at = models.DateTimeField(db_default=Now())
+    #: Calls a second that were left when the provider last said "too many"; grows again with time.
+    lowered_to = models.FloatField(null=True, blank=True)
+    lowered_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.provider
 
 
 class Circuit(models.Model):
@@ -151,6 +306,11 @@ class Notification(models.Model):
     api_key = models.ForeignKey(
         ApiKey, models.PROTECT, null=True, related_name="+", db_index=False, verbose_name="API key"
     )
+
+    #: Which row of its batch's source it is (of `--all-recipients`: the recipient's id). NULL: it is of no batch.
+    row_number = models.BigIntegerField(null=True, blank=True, editable=False)
+    #: Its batch writes to each address once.
+    once_per_address = models.BooleanField(default=False, db_default=False, editable=False)
 
     #: Where it goes: an e-mail address, a phone number (E.164) or, in-app, the user id.
     address = models.CharField(max_length=320)
@@ -287,8 +447,26 @@ class Notification(models.Model):
                 name="notification_provider_id",
                 condition=~Q(provider_message_id=""),
             ),
+            # GET /notifications?batch= and the batch's counts.
+            models.Index(
+                fields=("flow", "id"),
+                name="notification_batch",
+                condition=Q(row_number__isnull=False),
+            ),
         )
         constraints = (
+            # However often a batch is loaded, each row is there once.
+            models.UniqueConstraint(
+                fields=("flow", "row_number"),
+                name="notification_row_of_batch",
+                condition=Q(row_number__isnull=False),
+            ),
+            models.UniqueConstraint(
+                "flow",
+                Lower("address"),
+                name="notification_once_per_address",
+                condition=Q(once_per_address=True) & ~Q(address=""),
+            ),
             models.CheckConstraint(
                 condition=Q(status__in=Status.values), name="notification_status_known"
             ),
