@@ -1,13 +1,15 @@
 """Intake: from a checked request to a stored notification, in one transaction.
 
 `submit()` is the one door: the API, commands and the admin's resend all go through it. When it returns, the
-notification is committed; only then is its lane woken, which never fails and never blocks.
+notification is committed; only then is its lane woken, which never fails and never blocks. Many at once, by the same
+rules: intake_many.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +25,7 @@ from notifications.models import SANDBOX_LANE, IdempotencyKey, Notification, Sta
 from notifications.retry import lifetime
 from notifications.waking import wake
 from users import directory
-from users.directory import Destination
+from users.directory import Destination, Search
 from users.refusals import IdempotencyKeyInUse, IdempotencyKeyReused, Refused
 
 
@@ -161,7 +163,7 @@ def _store(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
 
 def _store_once(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
     """The first request of a key stores; the same again is answered from what is stored."""
-    _lock(submission)
+    lock_key(submission)
     known = (
         IdempotencyKey.objects.select_related("notification")
         .filter(project_id=submission.project_id, key=submission.idempotency_key)
@@ -170,7 +172,7 @@ def _store_once(submission: Submission, flow_id: int, in_sandbox: bool) -> Accep
     if known:
         if bytes(known.fingerprint) != submission.fingerprint:
             raise IdempotencyKeyReused
-        return Accepted(_as_accepted(known.notification), replayed=True)
+        return Accepted(as_accepted(known.notification), replayed=True)
     notification = _insert(submission, flow_id, in_sandbox)
     IdempotencyKey.objects.create(
         project_id=submission.project_id,
@@ -181,8 +183,8 @@ def _store_once(submission: Submission, flow_id: int, in_sandbox: bool) -> Accep
     return Accepted(notification)
 
 
-def _lock(submission: Submission) -> None:
-    """Hold the key until the transaction ends. Raises IdempotencyKeyInUse where another request does."""
+def lock_key(submission: Submission) -> None:
+    """Hold its key until the transaction ends. Raises IdempotencyKeyInUse where another request does."""
     name = f"{submission.project_id}:{submission.idempotency_key}".encode()
     number = int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)
     with connection.cursor() as cursor:
@@ -191,7 +193,7 @@ def _lock(submission: Submission) -> None:
             raise IdempotencyKeyInUse
 
 
-def _as_accepted(notification: Notification) -> Notification:
+def as_accepted(notification: Notification) -> Notification:
     """The notification as its first answer showed it, whatever has become of it since."""
     notification.status = Status.PENDING
     notification.failure_kind = notification.failure_code = notification.failure_detail = ""
@@ -206,13 +208,13 @@ def _as_accepted(notification: Notification) -> Notification:
 
 def _insert(submission: Submission, flow_id: int, in_sandbox: bool) -> Notification:
     """Raises Refused where the message cannot reach anybody."""
-    values = _values(submission, flow_id, in_sandbox)
+    values = values_of(submission, flow_id, in_sandbox)
     search = directory.search_for(
         submission.project_id, submission.channel, submission.user_id, submission.recipient
     )
     # Nearly every notification goes to somebody we know. One statement is a transaction by itself.
     known = _insert_found(search.query, values | search.parameters()) if search else None
-    return known or _insert_destination(submission, values, _destination(submission, in_sandbox))
+    return known or _insert_destination(submission, values, destination_of(submission, in_sandbox))
 
 
 def _insert_destination(
@@ -236,9 +238,18 @@ def _insert_destination(
     return notification
 
 
-def _destination(submission: Submission, in_sandbox: bool) -> Destination:
+def destination_of(
+    submission: Submission,
+    in_sandbox: bool,
+    answer: Callable[[Search], Destination | None] = directory.ask,
+) -> Destination:
+    """Where it goes: to whom `answer` knows, to somebody new, to the fallback. Raises Refused."""
     destination = directory.find(
-        submission.project_id, submission.channel, submission.user_id, submission.recipient
+        submission.project_id,
+        submission.channel,
+        submission.user_id,
+        submission.recipient,
+        answer,
     )
     if destination.address or in_sandbox:
         return destination
@@ -266,15 +277,19 @@ def _insert_found(query: str, parameters: dict[str, Any]) -> Notification | None
     with connection.cursor() as cursor:
         cursor.execute(INSERTS[query], parameters)
         row = cursor.fetchone()
-    if row is None:
-        return None
-    notification = Notification.from_db(connection.alias, _STORED, row)
+    return from_row(_STORED, row) if row else None
+
+
+def from_row(names: list[str], row: tuple[Any, ...]) -> Notification:
+    """The notification that a RETURNING of these columns describes."""
+    notification = Notification.from_db(connection.alias, names, row)
     # As jsonb gives it back (other order of names, other spelling of numbers), now as ever after.
     notification.metadata = json.loads(notification.metadata)
     return notification
 
 
-def _values(submission: Submission, flow_id: int, in_sandbox: bool) -> dict[str, Any]:
+def values_of(submission: Submission, flow_id: int, in_sandbox: bool) -> dict[str, Any]:
+    """What is stored of it, but for whom it goes to."""
     return {
         "id": uuid7(),
         "project_id": submission.project_id,

@@ -5,7 +5,7 @@ Finding runs on every accepted notification, so it is one hand-written statement
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -108,16 +108,24 @@ def _one_user_id(user_id: str, recipient: str) -> str:
     return user_id or recipient
 
 
-def find(project_id: int, channel: str, user_id: str, recipient: str) -> Destination:
+def find(
+    project_id: int,
+    channel: str,
+    user_id: str,
+    recipient: str,
+    answer: Callable[[Search], Destination | None] | None = None,
+) -> Destination:
     """Where a notification on `channel` goes, by `user_id`, by `recipient` or by both (then: to this address,
     in that user's history). `address` is empty where the user has none on the channel.
 
+    `answer` knows the answers beforehand (finding_many.py); without it, the database is asked.
     Raises Refused, naming the field.
     """
+    answer = answer or ask
     search = search_for(project_id, channel, user_id, recipient)
     if search is None:
-        return _find_by_phone(project_id, recipient)
-    known = _answer(search)
+        return _find_by_phone(project_id, recipient, answer)
+    known = answer(search)
     if known:
         return known
     if search.user_id:
@@ -125,11 +133,20 @@ def find(project_id: int, channel: str, user_id: str, recipient: str) -> Destina
     return Destination(new_user_id(), search.address, new_address=search.address)
 
 
-def _find_by_phone(project_id: int, recipient: str) -> Destination:
-    """A known phone, else a known user_id, else a possible phone."""
+def searches_by_phone(project_id: int, recipient: str) -> tuple[Search | None, Search]:
+    """How to find the one whose phone, or whose user_id, this is."""
     phone = as_e164(recipient)
-    by_phone = _answer(Search(BY_ADDRESS, project_id, "sms", address=phone)) if phone else None
-    by_id = _answer(Search(BY_USER_ID, project_id, "sms", user_id=recipient))
+    by_phone = Search(BY_ADDRESS, project_id, "sms", address=phone) if phone else None
+    return by_phone, Search(BY_USER_ID, project_id, "sms", user_id=recipient)
+
+
+def _find_by_phone(
+    project_id: int, recipient: str, answer: Callable[[Search], Destination | None]
+) -> Destination:
+    """A known phone, else a known user_id, else a possible phone."""
+    search_by_phone, search_by_id = searches_by_phone(project_id, recipient)
+    by_phone = answer(search_by_phone) if search_by_phone else None
+    by_id = answer(search_by_id)
     if by_phone and by_id and by_phone.recipient_id != by_id.recipient_id:
         raise Refused(
             "ambiguous_recipient",
@@ -143,7 +160,8 @@ def _find_by_phone(project_id: int, recipient: str) -> Destination:
     return Destination(new_user_id(), phone, new_address=phone)
 
 
-def _answer(search: Search) -> Destination | None:
+def ask(search: Search) -> Destination | None:
+    """The database's answer."""
     row = _one(search.query, search.parameters())
     return Destination(recipient_id=row[0], user_id=row[1], address=row[2]) if row else None
 
