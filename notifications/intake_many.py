@@ -73,7 +73,7 @@ CROSS JOIN clock_timestamp() AS moment
 CROSS JOIN LATERAL (SELECT greatest({scheduled_for}, moment) AS due) AS clock
 WHERE project.id = %(project_id)s {condition}
 ORDER BY ordinality
-{returning}
+{ending}
 """
 
 _CONSTANTS = {
@@ -95,7 +95,7 @@ _CONSTANTS = {
 }
 
 
-def _statement(varying: Mapping[str, str], condition: str = "", returning: str = "") -> str:
+def _statement(varying: Mapping[str, str], condition: str = "", ending: str = "") -> str:
     """The INSERT in which `varying` come as arrays, and the other columns once."""
     columns = {name: f"%({name})s::{kind}" for name, kind in _CONSTANTS.items()}
     columns |= {name: f"given.{name}" for name in varying}
@@ -104,7 +104,7 @@ def _statement(varying: Mapping[str, str], condition: str = "", returning: str =
         arrays=", ".join(f"%({name})s::{kind}[]" for name, kind in varying.items()),
         names=", ".join(varying),
         condition=condition,
-        returning=returning,
+        ending=ending,
     )
 
 
@@ -114,11 +114,11 @@ INSERT_SUBMISSIONS = _statement(
     condition="AND NOT EXISTS ("
     + suppressions.stopped_by("given.address", "given.channel", "given.category")
     + ")",
-    returning="RETURNING " + ", ".join(f"notifications_notification.{name}" for name in _STORED),
+    ending="RETURNING " + ", ".join(f"notifications_notification.{name}" for name in _STORED),
 )
 # Whoever is suppressed by the time a row of a batch is claimed does not get it (queue.CANCEL_SUPPRESSED): that is in
 # the ledger then, beside those who did.
-INSERT_ROWS = _statement(_OF_BATCH)
+INSERT_ROWS = _statement(_OF_BATCH, ending="ON CONFLICT DO NOTHING")
 
 
 def submit_many(submissions: Sequence[Submission]) -> list[Accepted | Refused]:
@@ -285,16 +285,21 @@ def _columns(project_id: int, place: _Place) -> dict[str, Any]:
     }
 
 
-def insert_rows(rows: Sequence[Mapping[str, Any]], same: Mapping[str, Any]) -> None:
-    """Store rows of one batch. `rows`: recipient_id, user_id, address, row_number, title, message, html of each;
-    `same`: what they have in common, by the columns' names.
+def insert_rows(rows: Sequence[Mapping[str, Any]], same: Mapping[str, Any]) -> int:
+    """Store rows of one batch, but those whose number or address is there already. Returns how many were stored.
 
-    Raises IntegrityError where one is there already, by its number or its address, or a recipient is not.
+    `rows`: recipient_id, user_id, address, row_number, title, message, html of each; `same`: what they have in common,
+    by the columns' names. Without `expires_at` they do not expire: at some rate a batch takes weeks.
+
+    Raises IntegrityError where a recipient is not there.
     """
+    if not rows:
+        return 0
     columns = ({"id": uuid7(), **row} for row in rows)
     constant = {"reference": "", "metadata": json.dumps({}), "lifetime": None}
     with connection.cursor() as cursor:
         cursor.execute(INSERT_ROWS, _arrays(_OF_BATCH, columns) | constant | dict(same))
+        return int(cursor.rowcount)
 
 
 def _arrays(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:

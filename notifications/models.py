@@ -111,6 +111,8 @@ class Batch(models.Model):
     file_name = models.CharField(max_length=255, blank=True)
     #: SHA-256 of the file: the same name with another file is an error, not a second batch.
     digest = models.BinaryField(max_length=32)
+    #: Of all recipients: the newest that is meant, so that going on means the same people.
+    last_recipient_id = models.BigIntegerField(null=True, blank=True)
     #: Python's name of the file's encoding.
     encoding = models.CharField(max_length=40, blank=True)
     skip_invalid = models.BooleanField(default=False)
@@ -138,7 +140,7 @@ class Batch(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     #: When it last began to move: calls before that do not count against it.
     resumed_at = models.DateTimeField(null=True, blank=True)
-    #: When nothing of it moved by itself any more; NULL again where an operator moves something.
+    #: When nothing of it moved by itself any more.
     finished_at = models.DateTimeField(null=True, blank=True)
 
     #: These move by themselves, to the next or to their end.
@@ -218,6 +220,8 @@ class Flow(models.Model):
                 condition=Q(rate=None) | Q(rate__gt=0), name="flow_rate_positive"
             ),
         )
+        # queue.CLAIM: finished batches leave paused flows behind, which it need not look at.
+        indexes = (models.Index(fields=("lane",), name="flow_moving", condition=Q(paused=False)),)
 
     def __str__(self) -> str:
         return f"{self.project} · {self.lane}"

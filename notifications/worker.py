@@ -56,7 +56,10 @@ class SweepThread(threading.Thread):
 
     def sweep_once(self) -> None:
         """One chunk. Were there a million, nobody would hear of this worker until they are done."""
+        from notifications import batches
+        from notifications.bulk.staged_loading import start_loading
         from notifications.heartbeats import beat
+        from notifications.models import Priority
         from notifications.receipts import CHUNK, apply
         from notifications.sweeping import overdue_lanes, sweep
 
@@ -66,6 +69,9 @@ class SweepThread(threading.Thread):
         # Before the policy decides about what a receipt settles.
         receipts_looked_at, _ = apply()
         self.has_more = sweep().has_more or receipts_looked_at == CHUNK
+        batches.tend()
+        if Priority.LOW in self.queues:
+            start_loading()
         for lane in overdue_lanes(self.lanes):
             expect(lane)
             # No daemon: a process that ends waits until what it has begun is settled.

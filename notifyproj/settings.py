@@ -339,6 +339,11 @@ RATE_LIMIT = env.str("RATE_LIMIT", "6000/60")
 MAX_REQUEST_BYTES = 1_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
 
+#: Bytes of a file that is uploaded for a batch, by the API or in the console. A command reads files of any size.
+MAX_BATCH_BYTES = env.int("MAX_BATCH_BYTES", 256_000_000)
+#: Share of a batch's last 1,000 calls that may fail before it pauses itself.
+BATCH_FAILURE_LIMIT = env.float("BATCH_FAILURE_LIMIT", 0.2)
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["users.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["users.authentication.HasScope"],

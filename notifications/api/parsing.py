@@ -31,8 +31,8 @@ class BodyTooLarge(APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "body_too_large"
 
-    def __init__(self) -> None:
-        super().__init__(f"The body is larger than {settings.MAX_REQUEST_BYTES:,} bytes.")
+    def __init__(self, most: int = settings.MAX_REQUEST_BYTES) -> None:
+        super().__init__(f"The body is larger than {most:,} bytes.")
 
 
 class LengthRequired(APIException):

@@ -2,12 +2,14 @@
 
 from rest_framework.routers import SimpleRouter
 
+from notifications.api.batches import BatchViewSet
 from notifications.api.suppressions import SuppressionViewSet
 from notifications.api.views import NotificationViewSet, UserViewSet
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
 router.register("notifications", NotificationViewSet, basename="notification")
+router.register("batches", BatchViewSet, basename="batch")
 router.register("suppressions", SuppressionViewSet, basename="suppression")
 router.register("users", UserViewSet, basename="user")
 

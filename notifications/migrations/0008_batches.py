@@ -75,6 +75,7 @@ class Migration(migrations.Migration):
                 ),
                 ("file_name", models.CharField(blank=True, max_length=255)),
                 ("digest", models.BinaryField(max_length=32)),
+                ("last_recipient_id", models.BigIntegerField(blank=True, null=True)),
                 ("encoding", models.CharField(blank=True, max_length=40)),
                 ("skip_invalid", models.BooleanField(default=False)),
                 ("once_per_address", models.BooleanField(default=True)),
@@ -217,6 +218,12 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(
                 condition=models.Q(("rate", None), ("rate__gt", 0), _connector="OR"),
                 name="flow_rate_positive",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="flow",
+            index=models.Index(
+                condition=models.Q(("paused", False)), fields=["lane"], name="flow_moving"
             ),
         ),
         migrations.AddField(

@@ -1,0 +1,22 @@
+"""Cells of a CSV that a spreadsheet will open: text stays text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+#: A cell that begins so is a formula to some spreadsheet
+#: (https://owasp.org/www-community/attacks/CSV_Injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def defused(cells: Iterable[Any]) -> list[Any]:
+    """The cells, with an apostrophe before those texts that a spreadsheet would compute. Phone numbers stay as they are."""
+    return [_defused(cell) for cell in cells]
+
+
+def _defused(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+        return cell
+    is_number = cell[0] in "+-" and cell[1:].replace(" ", "").isdigit()
+    return cell if is_number else f"'{cell}"
