@@ -56,9 +56,8 @@ def _forget() -> None:
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lanes woken in this test. Nothing is published: tests of waking itself use the broker."""
     lanes: list[str] = []
-    monkeypatch.setattr("notifications.intake.wake", lanes.append)
-    monkeypatch.setattr("notifications.changes.wake", lanes.append)
-    monkeypatch.setattr("notifications.receipts.wake", lanes.append)
+    for module in ("intake", "intake_many", "batches", "changes", "receipts"):
+        monkeypatch.setattr(f"notifications.{module}.wake", lanes.append)
     return lanes
 
 

@@ -11,7 +11,7 @@ from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
 
 from notifications.intake import flow_of
-from notifications.models import Attempt, Notification, Receipt, Suppression, lane_of
+from notifications.models import Attempt, Batch, Flow, Notification, Receipt, Suppression, lane_of
 from users.models import Address, ApiKey, Project, Recipient, User
 
 
@@ -89,6 +89,47 @@ class NotificationFactory(DjangoModelFactory[Notification]):
     # Due for a while: inside a test's transaction the database's now() stands still.
     created_at = factory.LazyFunction(lambda: timezone.now() - timedelta(minutes=1))
     due_at = factory.SelfAttribute("created_at")
+
+
+class BatchFactory(DjangoModelFactory[Batch]):
+    """A batch that runs, with its flow. `row_of(batch, 1)` is its first notification."""
+
+    class Meta:
+        model = Batch
+        skip_postgeneration_save = True
+
+    id = factory.LazyFunction(uuid7)
+    project = factory.SubFactory(ProjectFactory)
+    name = factory.Sequence(lambda n: f"Announcement {n}")
+    status = "running"
+    channel = "email"
+    priority = "low"
+    live = True
+    message = "Hello {{ first_name }}!"
+    digest = b"\0" * 32
+    resumed_at = factory.LazyFunction(lambda: timezone.now() - timedelta(minutes=1))
+
+    @factory.post_generation
+    def with_flow(self: Batch, create: bool, extracted: Any, **kwargs: Any) -> None:
+        Flow.objects.create(
+            batch=self,
+            project=self.project,
+            lane=lane_of(self.channel, self.priority),
+            paused=self.status != "running",
+            rate=extracted,
+        )
+
+
+def row_of(batch: Batch, number: int, **fields: Any) -> Notification:
+    return NotificationFactory(
+        recipient=RecipientFactory(project=batch.project),
+        flow_id=batch.flow.pk,
+        channel=batch.channel,
+        priority=batch.priority,
+        row_number=number,
+        once_per_address=batch.once_per_address,
+        **fields,
+    )
 
 
 class AttemptFactory(DjangoModelFactory[Attempt]):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from typing import Any
 from uuid import UUID
@@ -196,7 +194,7 @@ def _submission(request: Request) -> intake.Submission:
         api_key_id=caller.key_id,
         live=caller.live,
         idempotency_key=key,
-        fingerprint=_fingerprint(request.data, caller.live) if key else b"",
+        fingerprint=intake.fingerprint(request.data, caller.live) if key else b"",
         **values,
     )
 
@@ -211,14 +209,6 @@ def _idempotency_key(request: Request) -> str:
         message = "An Idempotency-Key has 1 to 255 visible ASCII characters."
         raise ValidationError({"Idempotency-Key": [message]}, code="invalid")
     return match.group(2)
-
-
-def _fingerprint(body: Any, live: bool) -> bytes:
-    """Of what was asked for, not of how it was spelled: the order of names does not matter.
-
-    A live request is never answered with what a test key has sent to the sandbox.
-    """
-    return hashlib.sha256(json.dumps([live, body], sort_keys=True).encode()).digest()
 
 
 def _notifications(request: Request) -> NotificationQuerySet:
