@@ -69,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
         rate=2_000,
         burst=30.0,
     )
+    add(
+        "bulk",
+        "send_bulk beside a bare COPY, its mails beside django-post-office, urgent ones beside it",
+        rows=1_000_000,
+        mails=100_000,
+        rate=50,
+    )
     add("idle", "memory and processor of script/server at rest", seconds=30.0)
     compare = names.add_parser("compare", help="two runs side by side, and their ratio")
     compare.add_argument("files", type=Path, nargs=2, metavar="FILE")

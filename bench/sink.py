@@ -1,6 +1,7 @@
 """An SMTP server that takes every mail and throws it away, at little cost: `python -m bench.sink PORT`.
 
-It knows the commands that smtplib sends, and `XCOUNT`, which answers `250 <mails> <bytes>`.
+It knows the commands that smtplib sends, and `XCOUNT`, which answers `250 <mails> <bytes> <different recipients>`.
+Its ledger of recipients is a set of their addresses.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _ANSWERS = {
     b"QUIT": b"221 Bye\r\n",
 }
 _counted = {"mails": 0, "bytes": 0}
+_recipients: set[bytes] = set()
 
 
 class Session(asyncio.Protocol):
@@ -24,6 +26,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.WriteTransport = transport  # type: ignore[assignment]
         self.message: bytearray | None = None
+        self.recipient = b""
         self.transport.write(b"220 sink.test\r\n")
 
     def data_received(self, data: bytes) -> None:
@@ -36,8 +39,10 @@ class Session(asyncio.Protocol):
         command = line[:4].upper()
         if command == b"DATA":
             self.message = bytearray()
+        if command == b"RCPT":
+            self.recipient = line
         if command == b"XCOU":
-            return f"250 {_counted['mails']} {_counted['bytes']}\r\n".encode()
+            return f"250 {_counted['mails']} {_counted['bytes']} {len(_recipients)}\r\n".encode()
         return _ANSWERS.get(command, b"250 OK\r\n")
 
     def _take(self, data: bytes) -> None:
@@ -46,6 +51,7 @@ class Session(asyncio.Protocol):
         if self.message.endswith(_END):
             _counted["mails"] += 1
             _counted["bytes"] += len(self.message)
+            _recipients.add(self.recipient)
             self.message = None
             self.transport.write(b"250 Queued\r\n")
 

@@ -35,22 +35,22 @@ START = 8.0
 
 def run(mails: int, rounds: int) -> Figures:
     port = stack.free_port()
-    ratios, ours, theirs = [], [], []
-    with _sink(port):
+    ratios, ours, others = [], [], []
+    with sink(port):
         for number in range(1, rounds + 1):
             ours.append(_ours(port, mails))
-            theirs.append(max(_theirs(port, mails, threads) for threads in (5, CONNECTIONS)))
-            ratios.append(ours[-1] / theirs[-1])
-            print(f"round {number}: {ours[-1]:,.0f}/s beside {theirs[-1]:,.0f}/s")
+            others.append(max(theirs(port, mails, threads) for threads in (5, CONNECTIONS)))
+            ratios.append(ours[-1] / others[-1])
+            print(f"round {number}: {ours[-1]:,.0f}/s beside {others[-1]:,.0f}/s")
     return {
         "mails/s": statistics.median(ours),
-        "django-post-office, mails/s": statistics.median(theirs),
+        "django-post-office, mails/s": statistics.median(others),
         "of django-post-office's rate": statistics.median(ratios),
     }
 
 
 @contextmanager
-def _sink(port: int) -> Iterator[None]:
+def sink(port: int) -> Iterator[None]:
     process = subprocess.Popen([sys.executable, "-m", "bench.sink", str(port)], cwd=stack.ROOT)
     try:
         stack.until(lambda: _answers(port))
@@ -62,18 +62,18 @@ def _sink(port: int) -> Iterator[None]:
 
 def _answers(port: int) -> bool:
     try:
-        _counted(port)
+        counted(port)
     except OSError:
         return False
     return True
 
 
-def _counted(port: int) -> tuple[int, int]:
-    """Mails and bytes that the server has taken so far."""
+def counted(port: int) -> tuple[int, int, int]:
+    """Mails and bytes that the server has taken so far, and for how many different recipients."""
     with SMTP("127.0.0.1", port) as client:
         _, words = client.docmd("XCOUNT")
-    mails, size = map(int, words.split())
-    return mails, size
+    mails, size, recipients = map(int, words.split())
+    return mails, size, recipients
 
 
 def _ours(port: int, mails: int) -> float:
@@ -88,7 +88,7 @@ def _ours(port: int, mails: int) -> float:
             DEFAULT_FROM_EMAIL=SENDER,
             SMTP_MAX_CONNECTIONS=str(CONNECTIONS),
         ),
-        _taking(port, mails),
+        taking(port, mails),
     ):
         time.sleep(START)
         flow.paused = False
@@ -103,13 +103,13 @@ def _ours(port: int, mails: int) -> float:
     return mails / took
 
 
-def _theirs(port: int, mails: int, threads: int) -> float:
-    with _taking(port, mails):
+def theirs(port: int, mails: int, threads: int) -> float:
+    with taking(port, mails):
         done = subprocess.run(
             [sys.executable, "-m", "bench.post_office", str(mails), str(PROCESSES)],
             cwd=stack.ROOT,
             env=os.environ | {"BENCH_SMTP_PORT": str(port), "BENCH_THREADS": str(threads)},
-            input=json.dumps(_content()),
+            input=json.dumps(content()),
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -118,11 +118,11 @@ def _theirs(port: int, mails: int, threads: int) -> float:
 
 
 @contextmanager
-def _taking(port: int, mails: int) -> Iterator[None]:
+def taking(port: int, mails: int) -> Iterator[None]:
     """The server takes that many mails meanwhile, of the size that all have."""
-    before = _counted(port)
+    before = counted(port)
     yield
-    after = _counted(port)
+    after = counted(port)
     assert after[0] - before[0] == mails, f"{after[0] - before[0]} of {mails} mails arrived"
     size = (after[1] - before[1]) / mails
     _sizes.append(size)
@@ -132,12 +132,11 @@ def _taking(port: int, mails: int) -> Iterator[None]:
 _sizes: list[float] = []
 
 
-def _content() -> dict[str, str]:
+def content() -> dict[str, str]:
     """The mail that ours are, rendered."""
     notification = Notification.objects.first()
     assert notification is not None
-    content = _Content(notification)
-    message = render(content, SENDER)
+    message = render(_Content(notification), SENDER)
     return {name: value for name, value in asdict(message).items() if isinstance(value, str)}
 
 

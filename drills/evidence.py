@@ -31,6 +31,13 @@ FOR EACH STATEMENT EXECUTE FUNCTION drills_record();
 """
 
 
+#: A row of a batch has no reference of its own; its ref is in its address.
+ROWS = """
+SELECT id::text, CASE WHEN row_number IS NULL THEN reference ELSE split_part(address, '@', 1) END, status
+FROM notifications_notification
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call as a vendor saw it; `at` is when it came in, in seconds since 1970."""
@@ -107,7 +114,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def rows(connection: psycopg.Connection[Any]) -> list[Row]:
-    found = connection.execute("SELECT id::text, reference, status FROM notifications_notification")
+    found = connection.execute(ROWS)
     return [Row(*row) for row in found]
 
 

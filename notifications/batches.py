@@ -23,17 +23,27 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from notifications.intake import lane_for
-from notifications.models import Batch, Flow, Notification, NotificationQuerySet, StagedPart
+from notifications.models import (
+    Batch,
+    Channel,
+    Flow,
+    Notification,
+    NotificationQuerySet,
+    StagedPart,
+)
 from notifications.waking import wake
-from users.refusals import Conflict
+from users.refusals import Conflict, Refused
 
 log = structlog.get_logger(__name__)
 
 Status = Batch.Status
 
+#: Characters of a name.
+LONGEST_NAME = 255
 #: A batch pauses itself by its last so many calls, if there were at least so many.
 JUDGED_CALLS, FEWEST_CALLS = 1000, 100
 #: The service's last calls among which those of a batch are looked for.
@@ -144,8 +154,10 @@ class Progress:
 def make(plan: Plan, staged: bool = False) -> Batch:
     """A batch in `loading`. The same plan again is the same batch, wherever it stands by now.
 
-    Raises Conflict where another plan has its name, and says what differs; Refused where nobody carries its channel.
+    Raises Conflict where another plan has its name, and says what differs; Refused where the plan contradicts itself, or
+    nobody carries its channel.
     """
+    _refuse_contradictions(plan)
     lane = lane_for(plan.channel, plan.priority, plan.live)
     with transaction.atomic():
         batch = _made_or_there(plan, staged)
@@ -166,6 +178,20 @@ def make(plan: Plan, staged: bool = False) -> Batch:
             "name",
         )
     return batch
+
+
+def _refuse_contradictions(plan: Plan) -> None:
+    if plan.html and plan.channel != Channel.EMAIL:
+        raise Refused("not_for_channel", "Only an e-mail has an HTML part.", "html")
+    if plan.url and plan.channel != Channel.IN_APP:
+        raise Refused("not_for_channel", "Only an in-app message has a url.", "url")
+    if plan.url and not plan.url.startswith(("https://", "http://")):
+        raise Refused("invalid", "This must be an http or https address.", "url")
+    if not plan.name.strip() or len(plan.name) > LONGEST_NAME:
+        raise Refused("invalid", f"A name has 1 to {LONGEST_NAME} characters.", "name")
+    start = max(plan.scheduled_for or timezone.now(), timezone.now())
+    if plan.expires_at and plan.expires_at <= start:
+        raise Refused("before_start", "It would expire before it starts.", "expires_at")
 
 
 def _made_or_there(plan: Plan, staged: bool) -> Batch:

@@ -34,8 +34,8 @@ from notifications.api.views import PAGING, NeedsLength, WithQuotaHeaders, as_uu
 from notifications.batches import Plan
 from notifications.bulk import results
 from notifications.bulk.reading import UnreadableFile
-from notifications.bulk.sources import FileSource
-from notifications.bulk.staging import digest_of, stage
+from notifications.bulk.sources import FileSource, digest_of
+from notifications.bulk.staging import stage
 from notifications.bulk.templating import TemplateProblem, Templates
 from notifications.models import Batch, Channel, Priority
 from notifications.newest import newest
@@ -255,7 +255,7 @@ class BatchViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Batch]
     }
 
     def get_parsers(self) -> list[BaseParser]:
-        if self.request and self.request.method == "POST":
+        if getattr(self.request, "method", None) == "POST":
             return [CSVParser(), NDJSONParser(), MultiPartParser()]
         return super().get_parsers()
 
@@ -303,7 +303,7 @@ def _asked_for(request: Request) -> tuple[Plan, BinaryIO]:
     """The plan and its file. Raises ValidationError or BodyTooLarge."""
     if int(request.headers.get("Content-Length") or 0) > settings.MAX_BATCH_BYTES:
         raise BodyTooLarge(settings.MAX_BATCH_BYTES)
-    values = {**request.query_params.dict(), **request.data}
+    values = {**request.query_params.dict(), **cast("dict[str, Any]", request.data)}
     file = values.pop("file", None)
     if not hasattr(file, "read"):
         raise ValidationError(

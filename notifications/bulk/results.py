@@ -37,11 +37,11 @@ class _Line:
 def lines(batch: Batch) -> Iterator[str]:
     """The file, line by line: by row number, chunk by chunk, so that neither memory nor a transaction grows."""
     out = csv.writer(_Line())
-    yield out.writerow(COLUMNS)  # type: ignore[misc]  # what write() returns
+    yield out.writerow(COLUMNS)
     after = -1
     while chunk := _chunk(batch, after):
         for row in chunk:
-            yield out.writerow(defused(map(_text, row)))  # type: ignore[misc]
+            yield out.writerow(defused(map(_text, row)))
         after = chunk[-1][0]
 
 

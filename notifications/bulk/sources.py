@@ -40,7 +40,7 @@ class Source(Protocol):
 class FileSource:
     """A CSV or NDJSON file. Raises UnreadableFile."""
 
-    kind = Batch.Source.FILE
+    kind: str = Batch.Source.FILE
 
     def __init__(self, file: BinaryIO, name: str, encoding: str = "") -> None:
         self.name = name
@@ -50,7 +50,7 @@ class FileSource:
         self.columns = self.recognised.columns
 
     def digest(self) -> bytes:
-        return _digest(self.file)
+        return digest_of(self.file)
 
     def rows(self) -> Iterator[Row]:
         self.file.seek(0)
@@ -63,8 +63,8 @@ class FileSource:
 class UserIdsSource:
     """A list of user ids, one a line. Raises UnreadableFile."""
 
-    kind = Batch.Source.FILE
-    columns = ("user_id",)
+    kind: str = Batch.Source.FILE
+    columns: tuple[str, ...] = ("user_id",)
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
@@ -74,7 +74,7 @@ class UserIdsSource:
             raise UnreadableFile("It is empty.")
 
     def digest(self) -> bytes:
-        return _digest(self.file)
+        return digest_of(self.file)
 
     def rows(self) -> Iterator[Row]:
         self.file.seek(0)
@@ -95,9 +95,9 @@ class RecipientsSource:
     A row's number is the recipient's id: it means the same person whenever it is read.
     """
 
-    kind = Batch.Source.RECIPIENTS
+    kind: str = Batch.Source.RECIPIENTS
     name = "all recipients"
-    columns = ("user_id", "name", "locale")
+    columns: tuple[str, ...] = ("user_id", "name", "locale")
 
     def __init__(self, project_id: int, last_id: int | None = None) -> None:
         self._recipients = Recipient.objects.filter(project_id=project_id).order_by("id")
@@ -144,7 +144,7 @@ def staged(stream: BinaryIO) -> BinaryIO:
     copy = tempfile.TemporaryFile()  # noqa: SIM115  (the caller closes it)
     shutil.copyfileobj(stream, copy)
     copy.seek(0)
-    return copy  # type: ignore[return-value]  # a BinaryIO in all but name
+    return copy
 
 
 def name_of(path: str, digest: bytes) -> str:
@@ -153,9 +153,14 @@ def name_of(path: str, digest: bytes) -> str:
     return f"{stem[:200]} {digest.hex()[:12]}"
 
 
-def _digest(file: BinaryIO) -> bytes:
+def digest_of(file: BinaryIO) -> bytes:
+    """SHA-256 of the whole file, which is at its beginning afterwards."""
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").digest()
+    digest = hashlib.sha256()
+    while part := file.read(1 << 20):
+        digest.update(part)
+    file.seek(0)
+    return digest.digest()
 
 
 def _position(file: BinaryIO) -> int:

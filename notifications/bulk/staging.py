@@ -5,7 +5,6 @@ The worker may be on another machine than the web process, and either may die: w
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,12 +48,4 @@ def unstaged(batch: Batch) -> Iterator[BinaryIO]:
         for number in range(parts.count()):
             file.write(bytes(parts.get(number=number).content))
         file.seek(0)
-        yield file  # type: ignore[misc]  # a BinaryIO in all but name
-
-
-def digest_of(file: BinaryIO) -> bytes:
-    """SHA-256 of the whole file, which is at its beginning afterwards."""
-    file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").digest()
-    file.seek(0)
-    return digest
+        yield file

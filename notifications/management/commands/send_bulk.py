@@ -127,6 +127,7 @@ class Command(BaseCommand):
         templates = Templates(texts["title"], texts["message"], texts["html"])
         with ExitStack() as files:
             source = self._source(project, files)
+            templates.require_columns(source.columns)
             plan = self._plan(project, source, texts)
             batch = batches.named(project.pk, plan.name)
             if batch is None or self.options["dry_run"]:
@@ -167,7 +168,7 @@ class Command(BaseCommand):
     def _source(self, project: Project, files: ExitStack) -> Source:
         if self.options["all_recipients"]:
             batch = batches.named(project.pk, self.options["name"] or "")
-            return RecipientsSource(project.pk, batch and batch.last_recipient_id)
+            return RecipientsSource(project.pk, batch.last_recipient_id if batch else None)
         file = files.enter_context(opened(self._path()))
         name = Path(self._path()).name
         if self.options["users"]:
@@ -184,7 +185,9 @@ class Command(BaseCommand):
             name=name or name_of(self._path(), digest),
             channel=self.options["channel"],
             digest=digest,
-            **texts,
+            title=texts["title"],
+            message=texts["message"],
+            html=texts["html"],
             url=self.options["url"],
             category=self.options["category"],
             priority=self.options["priority"],
