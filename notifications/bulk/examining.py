@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from django.db import connection
@@ -49,7 +49,8 @@ class Report:
         return ""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        # asdict() makes no sense of a Counter.
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 def examine(

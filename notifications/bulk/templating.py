@@ -60,13 +60,13 @@ class Templates:
     """The parts of one message. Raises TemplateProblem. Rendering is for one thread at a time, each of its own."""
 
     def __init__(self, title: str, message: str, html: str) -> None:
-        self._parts = {
-            part: _parsed(part, text)
-            for part, text in zip(PARTS, (title, message, html), strict=True)
-        }
+        texts = dict(zip(PARTS, (title, message, html), strict=True))
+        self._parts = {part: _parsed(part, text) for part, text in texts.items()}
         self.variables: frozenset[str] = frozenset().union(
             *(template.global_variables() for template in self._parts.values())
         )
+        #: What is the same for all is not rendered a million times.
+        self._constant = {part: text for part, text in texts.items() if "{" not in text}
 
     def render(self, values: Mapping[str, Any]) -> Content:
         """Raises TemplateProblem: `missing_variable`, `template_limit` or `template_error`."""
@@ -86,6 +86,8 @@ class Templates:
             raise TemplateProblem(problem.field, problem.code, named) from problem
 
     def _render(self, part: str, values: Mapping[str, Any]) -> str:
+        if part in self._constant:
+            return self._constant[part]
         try:
             return str(self._parts[part].render(**values))
         except UndefinedError as error:
