@@ -377,6 +377,7 @@ SPECTACULAR_SETTINGS = {
         "AddressChannelEnum": "users.models.Address.Channel",
         "PriorityEnum": "notifications.models.Priority",
         "StatusEnum": "notifications.models.Status",
+        "BatchStatusEnum": "notifications.models.Batch.Status",
     },
 }
 

@@ -260,8 +260,12 @@ class BatchViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Batch]
         return super().get_parsers()
 
     def create(self, request: Request) -> Response:
-        plan, file = _asked_for(request)
-        batch = stage(plan, file)
+        try:
+            batch = stage(*_asked_for(request))
+        finally:
+            # Django closes a form's files, and knows nothing of a body that was made one.
+            if file := request.data.get("file"):
+                file.close()
         headers = {"Location": f"/api/v1/batches/{batch.id}"}
         return Response(present_in_detail(batch), status.HTTP_202_ACCEPTED, headers=headers)
 
@@ -303,7 +307,8 @@ def _asked_for(request: Request) -> tuple[Plan, BinaryIO]:
     """The plan and its file. Raises ValidationError or BodyTooLarge."""
     if int(request.headers.get("Content-Length") or 0) > settings.MAX_BATCH_BYTES:
         raise BodyTooLarge(settings.MAX_BATCH_BYTES)
-    values = {**request.query_params.dict(), **cast("dict[str, Any]", request.data)}
+    form: Any = request.data
+    values = request.query_params.dict() | (form.dict() if hasattr(form, "dict") else form)
     file = values.pop("file", None)
     if not hasattr(file, "read"):
         raise ValidationError(

@@ -13,11 +13,13 @@ from rest_framework.exceptions import ValidationError
 from notifications import suppressions
 from notifications.api.serializers import CHANNEL_SPELLINGS
 from notifications.ids import first_of
-from notifications.models import Channel, Notification, Status, Suppression
+from notifications.models import Channel, Flow, Notification, Status, Suppression
 from notifications.newest import newest
 from users.api.fields import ChoiceField, TextField, UserIdField, ZonedDateTimeField
 from users.models import Address, Recipient
 
+#: The id of no flow.
+NO_FLOW = 0
 #: Read by the pagination.
 _PAGING = {"limit", "cursor"}
 #: Filters that are a column's value.
@@ -42,6 +44,7 @@ class NotificationFilters(_Period):
     )
     reference = TextField(required=False, max_length=255)
     category = TextField(required=False, max_length=100)
+    batch = serializers.UUIDField(required=False, help_text="The rows of this batch.")
 
 
 class SuppressionFilters(_Period):
@@ -70,6 +73,9 @@ def filtered(
         named = Recipient.objects.filter(project_id=project_id, user_id=given["user_id"]).first()
         if named is None or wanted.setdefault("recipient_id", named.pk) != named.pk:
             return Notification.objects.none()
+    if "batch" in given:
+        flow = Flow.objects.filter(project_id=project_id, batch=given["batch"]).first()
+        wanted |= {"flow_id": flow.pk if flow else NO_FLOW, "row_number__isnull": False}
     index = {name: wanted.pop(name) for name in _index_for(wanted)}
     return newest(Notification.objects.all(), **index).filter(**wanted)
 
@@ -91,6 +97,8 @@ def _index_for(wanted: dict[str, Any]) -> tuple[str, ...]:
         return ("reference",)
     if "recipient_id" in wanted:
         return ("recipient_id",)
+    if "flow_id" in wanted:
+        return ("flow_id",)
     if wanted.get("status", Status.SENT) not in (Status.SENT, Status.DELIVERED):
         return ("project_id", "status")
     return ("project_id",)

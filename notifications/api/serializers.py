@@ -270,6 +270,10 @@ class NotificationDetail(NotificationOutput):
     settled_by_hand = serializers.BooleanField(
         help_text="An operator, not the provider, said what became of an `unknown` one."
     )
+    batch_id = serializers.UUIDField(
+        allow_null=True, help_text="The batch it is a row of, if of one."
+    )
+    row_number = serializers.IntegerField(allow_null=True, help_text="Which row of it.")
     attempts = AttemptOutput(many=True)
     receipts = ReceiptOutput(many=True)
 
@@ -354,6 +358,8 @@ def present_in_detail(notification: Notification) -> dict[str, Any]:
     ]
     return present(notification) | {
         "settled_by_hand": notification.settled_by_hand,
+        "batch_id": notification.flow.batch_id,
+        "row_number": notification.row_number,
         "attempts": attempts,
         "receipts": [_present_receipt(receipt) for receipt in notification.receipts.all()],
     }

@@ -220,7 +220,7 @@ def _notification(request: Request, pk: str, *, with_history: bool = False) -> N
     notification_id = as_uuid(pk)
     found: QuerySet[Notification] = _notifications(request)
     if with_history:
-        found = found.prefetch_related("attempts", "receipts")
+        found = found.select_related("flow").prefetch_related("attempts", "receipts")
     notification = found.filter(id=notification_id).first()
     if notification is None:
         raise Http404

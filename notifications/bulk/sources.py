@@ -6,7 +6,6 @@ A source can be read any number of times, and says the same each time: `digest` 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ class FileSource:
     def __init__(self, file: BinaryIO, name: str, encoding: str = "") -> None:
         self.name = name
         self.file = file
-        self.size = os.fstat(file.fileno()).st_size
+        self.size = size_of(file)
         self.recognised = reading.recognise(file, encoding)
         self.columns = self.recognised.columns
 
@@ -69,7 +68,7 @@ class UserIdsSource:
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
         self.file = file
-        self.size = os.fstat(file.fileno()).st_size
+        self.size = size_of(file)
         if not self.size:
             raise UnreadableFile("It is empty.")
 
@@ -161,6 +160,15 @@ def digest_of(file: BinaryIO) -> bytes:
         digest.update(part)
     file.seek(0)
     return digest.digest()
+
+
+def size_of(file: BinaryIO) -> int:
+    """In bytes; the file is at its beginning afterwards."""
+    # Django's uploaded files tell their position, and not what seek() returns.
+    file.seek(0, 2)
+    size = file.tell()
+    file.seek(0)
+    return size
 
 
 def _position(file: BinaryIO) -> int:

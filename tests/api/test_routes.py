@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 from tests.api.problems import problem_of
 from tests.factories import (
     AddressFactory,
+    BatchFactory,
     NotificationFactory,
     RecipientFactory,
     SuppressionFactory,
@@ -47,12 +48,20 @@ CALLS = {
     ("PATCH", "users/{user_id}"): "manage",
     ("DELETE", "users/{user_id}"): "manage",
     ("GET", "users/{user_id}/notifications"): "read",
+    ("GET", "batches"): "read",
+    ("POST", "batches"): "send",
+    ("GET", "batches/{pk}"): "read",
+    ("PATCH", "batches/{pk}/status"): "send",
+    ("GET", "batches/{pk}/results"): "read",
     ("GET", "suppressions"): "read",
     ("POST", "suppressions"): "manage",
     ("GET", "suppressions/{pk}"): "read",
     ("DELETE", "suppressions/{pk}"): "manage",
 }
+#: What is not JSON: the query, the body and its type.
+FILES = {("POST", "batches"): ("?name=x&channel=in_app&message=Hi", b"user_id\n7\n", "text/csv")}
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("PATCH", "batches/{pk}/status"): {"status": "paused"},
     ("POST", "notifications"): {"user_id": "new", "channel": "in_app", "message": "Hello"},
     ("PATCH", "notifications/{pk}/status"): {"status": "read"},
     ("POST", "suppressions"): {"channel": "email", "address": "new@example.com"},
@@ -110,13 +119,25 @@ def _json(body: Any) -> bytes:
     return json.dumps(body).encode()
 
 
+def _called(client: Client, method: str, path: str, url: str, body: Any) -> Any:
+    if (method, path) not in FILES:
+        return call(client, method, url, body)
+    query, content, content_type = FILES[method, path]
+    return client.generic(method, f"/{url}{query}", content, content_type)
+
+
+def _content(response: Any) -> bytes:
+    return b"".join(response.streaming_content) if response.streaming else response.content
+
+
 @pytest.fixture
 def theirs(stranger: Project) -> dict[str, str]:
-    """A notification, a suppression of the same id and a user of another project, by the names that paths have for them."""
+    """A notification, a suppression and a batch of the same id and a user of another project, by the names that paths have for them."""
     recipient = RecipientFactory(project=stranger, user_id="their-user", name=SECRET)
     AddressFactory(recipient=recipient, value=f"{SECRET}@example.com")
     notification = NotificationFactory(recipient=recipient, message=SECRET, title=SECRET)
     SuppressionFactory(id=notification.id, project=stranger, detail=SECRET)
+    BatchFactory(id=notification.id, project=stranger, name=SECRET)
     return {"pk": str(notification.id), "user_id": "their-user"} | HOOK
 
 
@@ -162,25 +183,32 @@ def test_a_key_without_the_scope_is_refused_and_one_with_it_is_not(
     recipient = RecipientFactory(project=alice, user_id="ann")
     notification = NotificationFactory(recipient=recipient)
     SuppressionFactory(id=notification.id, project=alice)
+    BatchFactory(id=notification.id, project=alice)
     names = {"pk": notification.id, "user_id": "ann"}
     body = BODIES.get((method, path), {})
     others = [scope for scope in Scope.values if scope != needed]
     for prefix in PREFIXES:
         url = prefix + path.format(**names)
-        refusal = problem_of(call(make_client(alice, scopes=others), method, url, body), 403)
-        assert refusal["code"] == "missing_scope"
-    response = call(make_client(alice, scopes=[needed]), method, path.format(**names), body)
-    assert response.status_code in {200, 201, 204}, response.content
+        refused = _called(make_client(alice, scopes=others), method, path, url, body)
+        assert problem_of(refused, 403)["code"] == "missing_scope"
+    client = make_client(alice, scopes=[needed])
+    response = _called(client, method, path, path.format(**names), body)
+    assert response.status_code in {200, 201, 202, 204}, _content(response)
 
 
 def test_another_projects_object_is_not_found_on_any_route_that_takes_an_id(
     client_of_alice: APIClient, theirs: dict[str, str], dump: Callable[..., str]
 ) -> None:
-    tables = ("notifications_notification", "notifications_suppression")
+    tables = (
+        "notifications_notification",
+        "notifications_suppression",
+        "notifications_batch",
+        "notifications_flow",
+    )
     people = ("users_recipient", "users_address")
     before = dump(*tables), dump(*people)
     taking_ids = [route for route in guarded() if "{" in route.path]
-    assert len(taking_ids) == 10
+    assert len(taking_ids) == 16
     for route in taking_ids:
         for method in sorted(route.methods):
             if method == "PUT":
@@ -192,7 +220,7 @@ def test_another_projects_object_is_not_found_on_any_route_that_takes_an_id(
                 assert response.json()["results"] == []
             else:
                 assert problem_of(response, 404)["code"] == "not_found"
-            assert SECRET not in response.content.decode()
+            assert SECRET not in _content(response).decode()
     assert (dump(*tables), dump(*people)) == before
 
 
@@ -225,7 +253,7 @@ def test_head_says_no_more_than_get(
     for route in routes():
         if "GET" in route.methods:
             response = call(client_of_alice, "HEAD", route.path.format(**theirs))
-            assert response.content == b"", route.path
+            assert _content(response) == b"", route.path
 
 
 def test_options_says_nothing_of_fields_and_objects(
