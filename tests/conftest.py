@@ -57,6 +57,7 @@ def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lanes woken in this test. Nothing is published: tests of waking itself use the broker."""
     lanes: list[str] = []
     monkeypatch.setattr("notifications.intake.wake", lanes.append)
+    monkeypatch.setattr("notifications.intake_many.wake", lanes.append)
     monkeypatch.setattr("notifications.changes.wake", lanes.append)
     monkeypatch.setattr("notifications.receipts.wake", lanes.append)
     return lanes
