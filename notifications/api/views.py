@@ -46,7 +46,9 @@ from users.models import Scope
 #: Built once: a serializer's fields are copied at its making, which costs more than the checking.
 _INPUT = NotificationInput()
 _STATUS = StatusChange()
-_IDEMPOTENCY_KEY = re.compile(r'("?)([!#-~]{1,255})\1')
+_IDEMPOTENCY_KEY = re.compile(r'("?)([!#-~]+)\1')
+#: Characters of an Idempotency-Key.
+LONGEST_KEY = 255
 
 _CHANGES = {
     "cancelled": changes.cancel,
@@ -190,30 +192,30 @@ class NotificationViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet
 def _submission(request: Request) -> intake.Submission:
     caller = caller_of(request)
     values = _INPUT.run_validation(request.data)
-    key = _idempotency_key(request)
+    key = idempotency_key_of(request)
     return intake.Submission(
         project_id=caller.project_id,
         api_key_id=caller.key_id,
         live=caller.live,
         idempotency_key=key,
-        fingerprint=_fingerprint(request.data, caller.live) if key else b"",
+        fingerprint=fingerprint_of(request.data, caller.live) if key else b"",
         **values,
     )
 
 
-def _idempotency_key(request: Request) -> str:
-    """The header's value, with or without the quotes of a structured field (RFC 8941)."""
+def idempotency_key_of(request: Request, longest: int = LONGEST_KEY) -> str:
+    """The header's value, with or without the quotes of a structured field (RFC 8941). Raises ValidationError."""
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return ""
     match = _IDEMPOTENCY_KEY.fullmatch(given.strip())
-    if match is None:
-        message = "An Idempotency-Key has 1 to 255 visible ASCII characters."
+    if match is None or len(match.group(2)) > longest:
+        message = f"An Idempotency-Key has 1 to {longest} visible ASCII characters."
         raise ValidationError({"Idempotency-Key": [message]}, code="invalid")
     return match.group(2)
 
 
-def _fingerprint(body: Any, live: bool) -> bytes:
+def fingerprint_of(body: Any, live: bool) -> bytes:
     """Of what was asked for, not of how it was spelled: the order of names does not matter.
 
     A live request is never answered with what a test key has sent to the sandbox.

@@ -39,6 +39,7 @@ PUBLIC = {
 CALLS = {
     ("GET", "notifications"): "read",
     ("POST", "notifications"): "send",
+    ("POST", "notifications/batch"): "send",
     ("GET", "notifications/{pk}"): "read",
     ("PATCH", "notifications/{pk}/status"): "send",
     ("POST", "users"): "manage",
@@ -54,6 +55,9 @@ CALLS = {
 }
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "notifications"): {"user_id": "new", "channel": "in_app", "message": "Hello"},
+    ("POST", "notifications/batch"): {
+        "notifications": [{"user_id": "new", "channel": "in_app", "message": "Hello"}]
+    },
     ("PATCH", "notifications/{pk}/status"): {"status": "read"},
     ("POST", "suppressions"): {"channel": "email", "address": "new@example.com"},
 }
