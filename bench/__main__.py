@@ -24,7 +24,7 @@ def main() -> int:
         print(figures.compared(*(figures.read(file) for file in options["files"])))
         return 0
     os.environ.setdefault("VAR_DIR", str(VAR))
-    os.environ.setdefault("LOG_LEVEL", "WARNING" if name != "create" else "INFO")
+    os.environ.setdefault("LOG_LEVEL", "INFO" if name in {"create", "items"} else "WARNING")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "notifyproj.settings")
     # The limiter is on and counts every request; its limit is out of reach.
     os.environ.setdefault("RATE_LIMIT", "100000000/60")
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         return benchmark
 
     add("create", "POST /notifications beside an empty view", seconds=4.0, rounds=3)
+    add("items", "1,000 notifications in a call beside single calls", seconds=4.0, rounds=3)
     add("deliver", "due rows beside Celery's no-op tasks", rows=20_000)
     add("smtp", "mails to a local server, beside django-post-office", mails=6_000, rounds=3)
     add("wake", "POST to hand-over, at rest and busy", rest=10.0, seconds=20.0, rate=200)

@@ -38,11 +38,15 @@ class Load:
 
 def post(port: int, path: str, body: bytes, key: str, connections: int, seconds: float) -> Load:
     """POST the same body over and over, from two processes."""
-    request = (
+    return send(port, [request_of(path, body, key)], connections, seconds)
+
+
+def request_of(path: str, body: bytes, key: str) -> bytes:
+    head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-    return send(port, [request], connections, seconds)
+    )
+    return head.encode() + body
 
 
 def send(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:

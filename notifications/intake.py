@@ -171,7 +171,7 @@ def _store(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
 
 def _store_once(submission: Submission, flow_id: int, in_sandbox: bool) -> Accepted:
     """The first request of a key stores; the same again is answered from what is stored."""
-    lock_key(submission)
+    lock_key(submission.project_id, submission.idempotency_key)
     known = (
         IdempotencyKey.objects.select_related("notification")
         .filter(project_id=submission.project_id, key=submission.idempotency_key)
@@ -191,9 +191,9 @@ def _store_once(submission: Submission, flow_id: int, in_sandbox: bool) -> Accep
     return Accepted(notification)
 
 
-def lock_key(submission: Submission) -> None:
-    """Hold its key until the transaction ends. Raises IdempotencyKeyInUse where another request does."""
-    name = f"{submission.project_id}:{submission.idempotency_key}".encode()
+def lock_key(project_id: int, key: str) -> None:
+    """Hold the key until the transaction ends. Raises IdempotencyKeyInUse where another request does."""
+    name = f"{project_id}:{key}".encode()
     number = int.from_bytes(hashlib.sha256(name).digest()[:8], signed=True)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (number,))

@@ -7,10 +7,9 @@ which differ only in whom they go to and what they say (bulk/loading.py).
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from django.db import IntegrityError, connection, transaction
 from uuid_utils.compat import uuid7
@@ -18,11 +17,15 @@ from uuid_utils.compat import uuid7
 from notifications import intake, suppressions
 from notifications.intake import Accepted, Submission
 from notifications.models import SANDBOX_LANE, IdempotencyKey, Notification
+from notifications.suppressions import Planned
 from notifications.waking import wake
 from users import directory
 from users.directory import Destination, Search
-from users.finding_many import Known, Newcomer, make_many
+from users.finding_many import Expected, Known, make_expected
 from users.refusals import IdempotencyKeyReused, Refused
+
+#: Notifications that one call may bring.
+LARGEST_CALL = 1000
 
 #: What differs from one notification to the next, with its type in SQL; everything else is the same for all.
 _OF_SUBMISSIONS = {
@@ -71,7 +74,7 @@ FROM unnest({arrays}) WITH ORDINALITY AS given ({names}, ordinality)
 CROSS JOIN users_project project
 CROSS JOIN clock_timestamp() AS moment
 CROSS JOIN LATERAL (SELECT greatest({scheduled_for}, moment) AS due) AS clock
-WHERE project.id = %(project_id)s {condition}
+WHERE project.id = %(project_id)s
 ORDER BY ordinality
 {ending}
 """
@@ -95,7 +98,7 @@ _CONSTANTS = {
 }
 
 
-def _statement(varying: Mapping[str, str], condition: str = "", ending: str = "") -> str:
+def _statement(varying: Mapping[str, str], ending: str = "") -> str:
     """The INSERT in which `varying` come as arrays, and the other columns once."""
     columns = {name: f"%({name})s::{kind}" for name, kind in _CONSTANTS.items()}
     columns |= {name: f"given.{name}" for name in varying}
@@ -103,17 +106,15 @@ def _statement(varying: Mapping[str, str], condition: str = "", ending: str = ""
         **columns,
         arrays=", ".join(f"%({name})s::{kind}[]" for name, kind in varying.items()),
         names=", ".join(varying),
-        condition=condition,
         ending=ending,
     )
 
 
 _STORED = [field.attname for field in Notification._meta.concrete_fields]
+# Suppressed ones have been refused before. Whoever is put on the list between that and this is not written to either:
+# a claim looks once more (queue.CANCEL_SUPPRESSED).
 INSERT_SUBMISSIONS = _statement(
     _OF_SUBMISSIONS,
-    condition="AND NOT EXISTS ("
-    + suppressions.stopped_by("given.address", "given.channel", "given.category")
-    + ")",
     ending="RETURNING " + ", ".join(f"notifications_notification.{name}" for name in _STORED),
 )
 # Whoever is suppressed by the time a row of a batch is claimed does not get it (queue.CANCEL_SUPPRESSED): that is in
@@ -121,21 +122,42 @@ INSERT_SUBMISSIONS = _statement(
 INSERT_ROWS = _statement(_OF_BATCH, ending="ON CONFLICT DO NOTHING")
 
 
-def submit_many(submissions: Sequence[Submission]) -> list[Accepted | Refused]:
-    """Store those that can be stored, in one transaction, and wake their lanes. All of one project.
+def key_of(call_key: str, position: int) -> str:
+    """The idempotency key of one notification of a call that has one."""
+    return f"{call_key}#{position}"
 
-    One answer for each, in order: what `submit()` returns or raises. Raises IdempotencyKeyReused for all where one of
-    them has a key that was used for something else.
+
+def submit_many(submissions: Sequence[Submission], call_key: str = "") -> list[Accepted | Refused]:
+    """Store those that can be stored, in one transaction, and wake their lanes. All of one API key; none a resend.
+
+    One answer for each, in order: what `submit()` would return or raise. With a `call_key`, their idempotency keys are
+    `key_of()` it, and one fingerprint is that of the whole call. Raises IdempotencyKeyReused where it was another call's,
+    IdempotencyKeyInUse where that call is under way.
     """
+    if not submissions:
+        return []
+    lanes = [_lane_of(each) for each in submissions]
+    # Before the transaction: making a flow takes a lock to its end, and two calls could want two flows in turn.
+    flows = {
+        lane: intake.flow_of(submissions[0].project_id, lane)
+        for lane in sorted({lane for lane in lanes if isinstance(lane, str)})
+    }
     for last_try in (False, False, True):
         try:
             with transaction.atomic():
-                return _Intake(submissions).store()
+                return _Intake(submissions, lanes, flows, call_key).store()
         except IntegrityError:
             # A recipient was made or forgotten between our look and our insert: then look again.
             if last_try:
                 raise
     raise AssertionError("unreachable")
+
+
+def _lane_of(submission: Submission) -> str | Refused:
+    try:
+        return intake.lane_for(submission.channel, submission.priority, submission.live)
+    except Refused as refusal:
+        return refusal
 
 
 @dataclass(slots=True)
@@ -150,74 +172,107 @@ class _Place:
 class _Intake:
     """One try to store many."""
 
-    def __init__(self, submissions: Sequence[Submission]) -> None:
+    def __init__(
+        self,
+        submissions: Sequence[Submission],
+        lanes: Sequence[str | Refused],
+        flows: Mapping[str, int],
+        call_key: str,
+    ) -> None:
         self.submissions = submissions
-        self.project_id = submissions[0].project_id if submissions else 0
-        self.answers: dict[int, Accepted | Refused] = {}
+        self.lanes = lanes
+        self.flows = flows
+        self.call_key = call_key
+        self.project_id = submissions[0].project_id
+        self.answers: dict[int, Accepted | Refused] = {
+            at: lane for at, lane in enumerate(lanes) if isinstance(lane, Refused)
+        }
         self.places: dict[int, _Place] = {}
+        self.expected: list[Expected] = []
 
     def store(self) -> list[Accepted | Refused]:
-        self._answer_repeated()
+        if self.call_key:
+            self._answer_repeated()
         self._find_places()
-        self._make_newcomers()
+        self._make_recipients()
         self._insert()
-        for lane in {place.lane for at, place in self.places.items() if self._is_stored(at)}:
+        for lane in {place.lane for place in self.places.values()}:
             transaction.on_commit(lambda lane=lane: wake(lane), robust=True)  # type: ignore[misc]
         return [self.answers[at] for at in range(len(self.submissions))]
 
-    def _is_stored(self, at: int) -> bool:
-        return isinstance(self.answers[at], Accepted)
-
     def _answer_repeated(self) -> None:
-        """Those whose key stored something before are answered with that."""
-        keyed = {each.idempotency_key: at for at, each in enumerate(self.submissions)}
-        keyed.pop("", None)
-        if not keyed:
-            return
-        intake.lock_key(self.submissions[next(iter(keyed.values()))])
+        """Those whose key stored something before are answered with that.
+
+        Whatever the call's key has stored must be of this very call, also what is not in it again.
+        """
+        intake.lock_key(self.project_id, self.call_key)
+        positions = {each.idempotency_key: at for at, each in enumerate(self.submissions)}
+        keys = [key_of(self.call_key, position) for position in range(LARGEST_CALL)]
         known = IdempotencyKey.objects.select_related("notification")
-        for each in known.filter(project_id=self.project_id, key__in=keyed):
-            at = keyed[each.key]
-            if bytes(each.fingerprint) != self.submissions[at].fingerprint:
+        for each in known.filter(project_id=self.project_id, key__in=keys):
+            if bytes(each.fingerprint) != self.submissions[0].fingerprint:
                 raise IdempotencyKeyReused
-            self.answers[at] = Accepted(intake.as_accepted(each.notification), replayed=True)
+            at = positions.get(each.key)
+            if at is not None and at not in self.answers:
+                self.answers[at] = Accepted(intake.as_accepted(each.notification), replayed=True)
 
     def _find_places(self) -> None:
+        """Where somebody was to be made for one that is suppressed, all look again: that person is not there."""
+        while not self._are_places_found():
+            pass
+
+    def _are_places_found(self) -> bool:
         known = Known(self.project_id, self._searches())
-        for at, submission in enumerate(self.submissions):
+        self.places = {}
+        refusals: dict[int, Refused] = {}
+        for at in range(len(self.submissions)):
             if at in self.answers:
                 continue
             try:
-                self.places[at] = self._place(submission, known)
+                self.places[at] = self._place(at, known)
             except Refused as refusal:
-                self.answers[at] = refusal
-
-    def _place(self, submission: Submission, known: Known) -> _Place:
-        lane = intake.lane_for(submission.channel, submission.priority, submission.live)
-        in_sandbox = lane == SANDBOX_LANE
-        return _Place(submission, lane, intake.destination_of(submission, in_sandbox, known.answer))
+                refusals[at] = refusal
+        self.expected = known.expected
+        if self._refuse_suppressed():
+            return False
+        self.answers |= refusals
+        return True
 
     def _searches(self) -> Iterable[Search]:
         for at, submission in enumerate(self.submissions):
             if at not in self.answers:
                 yield from _searches_of(submission)
 
-    def _make_newcomers(self) -> None:
-        """Who is named twice is made once."""
-        by_channel: dict[str, list[_Place]] = defaultdict(list)
+    def _place(self, at: int, known: Known) -> _Place:
+        """Whoever an earlier one makes is known to the later ones, as if they came one by one."""
+        submission, lane = self.submissions[at], self.lanes[at]
+        assert isinstance(lane, str)
+        destination = intake.destination_of(submission, lane == SANDBOX_LANE, known.answer)
+        if destination.recipient_id is None:
+            destination = known.expect(submission.channel, destination)
+        return _Place(submission, lane, destination)
+
+    def _refuse_suppressed(self) -> bool:
+        """Whether somebody was to be made for one that is refused."""
+        positions = list(self.places)
+        refusals = suppressions.refusals_among(
+            self.project_id, [_planned(place) for place in self.places.values()]
+        )
+        refused = [self.places.pop(positions[index]) for index in refusals]
+        self.answers |= {positions[index]: refusal for index, refusal in refusals.items()}
+        return any(_is_expected(place.destination) for place in refused)
+
+    def _make_recipients(self) -> None:
+        made = make_expected(self.project_id, self.expected)
         for place in self.places.values():
-            if place.destination.recipient_id is None:
-                by_channel[place.submission.channel].append(place)
-        for channel, places in by_channel.items():
-            newcomers = [_newcomer(place.destination) for place in places]
-            made = make_many(self.project_id, channel, newcomers)
-            for place, (recipient_id, user_id) in zip(places, made, strict=True):
-                place.destination = Destination(user_id, place.destination.address, recipient_id)
+            if _is_expected(place.destination):
+                number = cast("int", place.destination.recipient_id)
+                place.destination = replace(place.destination, recipient_id=made[number])
 
     def _insert(self) -> None:
         if not self.places:
             return
-        columns = {at: _columns(self.project_id, place) for at, place in self.places.items()}
+        columns = {at: self._columns(place) for at, place in self.places.items()}
         first = self.submissions[0]
         same = {"live": first.live, "api_key_id": first.api_key_id, "once_per_address": False}
         with connection.cursor() as cursor:
@@ -229,29 +284,28 @@ class _Intake:
             )
             stored = {row[0]: row for row in cursor.fetchall()}
         for at, values in columns.items():
-            self.answers[at] = self._answer(at, stored.get(values["id"]))
-        self._remember_keys()
+            self.answers[at] = Accepted(intake.from_row(_STORED, stored[values["id"]]))
+        if self.call_key:
+            self._remember_keys()
 
-    def _answer(self, at: int, row: tuple[Any, ...] | None) -> Accepted | Refused:
-        if row:
-            return Accepted(intake.from_row(_STORED, row))
-        place = self.places[at]
-        field = "recipient" if place.submission.recipient else "user_id"
-        return suppressions.refusal_of(
-            self.project_id, place.submission.channel, place.destination.address, field
-        )
+    def _columns(self, place: _Place) -> dict[str, Any]:
+        destination = place.destination
+        values = intake.values_of(place.submission, self.flows[place.lane], in_sandbox=False)
+        return values | {
+            "recipient_id": destination.recipient_id,
+            "user_id": destination.user_id,
+            "address": destination.address,
+        }
 
     def _remember_keys(self) -> None:
         IdempotencyKey.objects.bulk_create(
             IdempotencyKey(
                 project_id=self.project_id,
-                key=self.submissions[at].idempotency_key,
-                fingerprint=self.submissions[at].fingerprint,
-                notification=answer.notification,
+                key=place.submission.idempotency_key,
+                fingerprint=place.submission.fingerprint,
+                notification=cast("Accepted", self.answers[at]).notification,
             )
-            for at in self.places
-            if self.submissions[at].idempotency_key
-            and isinstance(answer := self.answers[at], Accepted)
+            for at, place in self.places.items()
         )
 
 
@@ -267,22 +321,15 @@ def _searches_of(submission: Submission) -> Iterable[Search]:
     return tuple(each for each in directory.searches_by_phone(project_id, recipient) if each)
 
 
-def _newcomer(destination: Destination) -> Newcomer:
-    """Who has an id of ours is known by the address, and is one person however often it is named."""
-    if destination.new_address:
-        return Newcomer(address=destination.new_address)
-    return Newcomer(user_id=destination.user_id)
+def _planned(place: _Place) -> Planned:
+    submission = place.submission
+    field = "recipient" if submission.recipient else "user_id"
+    return Planned(submission.channel, place.destination.address, submission.category, field)
 
 
-def _columns(project_id: int, place: _Place) -> dict[str, Any]:
-    submission, destination = place.submission, place.destination
-    flow_id = intake.flow_of(project_id, place.lane)
-    values = intake.values_of(submission, flow_id, in_sandbox=False)
-    return values | {
-        "recipient_id": destination.recipient_id,
-        "user_id": destination.user_id,
-        "address": destination.address,
-    }
+def _is_expected(destination: Destination) -> bool:
+    """Whether a number stands for its recipient (`Known.expect`)."""
+    return destination.recipient_id is not None and destination.recipient_id < 0
 
 
 def insert_rows(rows: Sequence[Mapping[str, Any]], same: Mapping[str, Any]) -> int:

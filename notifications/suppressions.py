@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +30,7 @@ Reason = Suppression.Reason
 #: Which reason stops a (project, channel, address, category), or none. `{...}` are SQL expressions of the query it
 #: stands in, and the project's row is `project`.
 _STOPPED_BY = """
-SELECT suppression.reason FROM notifications_suppression suppression
+SELECT {columns} FROM notifications_suppression suppression
 WHERE suppression.address = lower({address}) AND suppression.channel = {channel}
   AND suppression.project_id = project.id
   AND (suppression.reason IN ('hard_bounce', 'stop')
@@ -37,9 +38,24 @@ WHERE suppression.address = lower({address}) AND suppression.channel = {channel}
 """
 
 
-def stopped_by(address: str, channel: str, category: str) -> str:
+def stopped_by(
+    address: str, channel: str, category: str, columns: str = "suppression.reason"
+) -> str:
     """The query for the reason that stops a notification, over SQL expressions."""
-    return _STOPPED_BY.format(address=address, channel=channel, category=category)
+    return _STOPPED_BY.format(address=address, channel=channel, category=category, columns=columns)
+
+
+_LISTED = "suppression.id, suppression.reason, suppression.created_at"
+
+
+_STOPPED_AMONG = f"""
+SELECT given.number, suppression.id, suppression.reason, suppression.created_at
+FROM unnest(%(channels)s::text[], %(addresses)s::text[], %(categories)s::text[])
+         WITH ORDINALITY AS given (channel, address, category, number)
+CROSS JOIN users_project project
+CROSS JOIN LATERAL ({stopped_by("given.address", "given.channel", "given.category", _LISTED)}) AS suppression
+WHERE project.id = %(project_id)s
+"""  # noqa: S608  (constants)
 
 
 # The reason that stops more wins; else the first one stays, with what is behind it. The time is always the first's: the
@@ -186,9 +202,41 @@ def refusal_of(project_id: int, channel: str, address: str, field: str) -> Confl
     if listed is None:
         # Taken off the list in between.
         return Conflict("suppressed", "This address was suppressed a moment ago. Try again.", field)
+    return _refusal(field, listed.id, listed.reason, listed.created_at)
+
+
+def _refusal(field: str, suppression_id: UUID, reason: str, since: datetime) -> Conflict:
     return Conflict(
         "suppressed",
-        f"This address is suppressed: {listed.reason}, since {listed.created_at:%Y-%m-%dT%H:%M:%SZ}. Nothing is "
-        f"sent to it until it is taken off the list: DELETE /api/v1/suppressions/{listed.id}.",
+        f"This address is suppressed: {reason}, since {since:%Y-%m-%dT%H:%M:%SZ}. Nothing is "
+        f"sent to it until it is taken off the list: DELETE /api/v1/suppressions/{suppression_id}.",
         field,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Where a notification is to go, and the `field` that said so."""
+
+    channel: str
+    address: str
+    category: str
+    field: str
+
+
+def refusals_among(project_id: int, planned: Sequence[Planned]) -> dict[int, Conflict]:
+    """What intake answers to those that are stopped, by their position."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _STOPPED_AMONG,
+            {
+                "project_id": project_id,
+                "channels": [each.channel for each in planned],
+                "addresses": [each.address for each in planned],
+                "categories": [each.category for each in planned],
+            },
+        )
+        return {
+            number - 1: _refusal(planned[number - 1].field, *listed)
+            for number, *listed in cursor.fetchall()
+        }

@@ -337,6 +337,8 @@ DEFAULT_PHONE_REGION = env.str("DEFAULT_PHONE_REGION", "US")
 RATE_LIMIT = env.str("RATE_LIMIT", "6000/60")
 #: Bytes of a request's body. A message may have 256 KB, and so may its HTML.
 MAX_REQUEST_BYTES = 1_000_000
+#: Bytes of the body of a call that brings many notifications.
+MAX_BATCH_REQUEST_BYTES = 16_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
 
 #: Bytes of a file that is uploaded for a batch, by the API or in the console. A command reads files of any size.

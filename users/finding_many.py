@@ -50,6 +50,7 @@ class Known:
         self._by_user_id: dict[str, int] = {}
         self._address_of: dict[tuple[str, str], str] = {}
         self._by_address: dict[tuple[str, str], tuple[int, str]] = {}
+        self.expected: list[Expected] = []
         with connection.cursor() as cursor:
             user_ids = {each.user_id for each in searches if each.query == BY_USER_ID}
             if user_ids:
@@ -73,8 +74,32 @@ class Known:
         address = search.address or self._address_of.get((search.user_id, search.channel), "")
         return Destination(search.user_id, address, recipient_id)
 
+    def expect(self, channel: str, destination: Destination) -> Destination:
+        """The destination of somebody who is yet to be made; from now on `answer` knows them, as if they were there.
+
+        Until `make_expected` has made them, a number below 0 stands for their id.
+        """
+        user_id, address = destination.user_id, destination.new_address
+        number = -1 - len(self.expected)
+        self.expected.append(Expected(number, user_id, channel, address))
+        self._by_user_id[user_id] = number
+        if address:
+            self._by_address[channel, address] = number, user_id
+            self._address_of[user_id, channel] = address
+        return Destination(user_id, destination.address, number)
+
     def has_address(self, user_id: str, channel: str) -> bool:
         return (user_id, channel) in self._address_of
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Somebody whom a notification will make. `new_address` is empty for who is known by a user_id."""
+
+    number: int
+    user_id: str
+    channel: str
+    new_address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +129,25 @@ def make_many(
         must_be_free=set(ids_of_addresses),
     )
     return [(made[user_id], user_id) for user_id in user_ids]
+
+
+def make_expected(project_id: int, expected: Sequence[Expected]) -> dict[int, int]:
+    """The recipient ids of those expected, by their numbers. Call it inside a transaction.
+
+    First all the people, then all the addresses, each in one order: two that make the same ones do not wait for each
+    other. Raises IntegrityError where somebody else has just taken an address: find them again.
+    """
+    if not expected:
+        return {}
+    made = _make(project_id, {each.user_id: Newcomer(each.user_id) for each in expected})
+    for channel in sorted({each.channel for each in expected}):
+        new = {
+            made[each.user_id]: each.new_address
+            for each in expected
+            if each.channel == channel and each.new_address
+        }
+        add_addresses(project_id, channel, new, must_be_free=set(new.values()))
+    return {each.number: made[each.user_id] for each in expected}
 
 
 def _make(project_id: int, newcomers: dict[str, Newcomer]) -> dict[str, int]:

@@ -22,6 +22,7 @@ import structlog
 from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -37,19 +38,19 @@ REDIS_REST = 5.0
 #: Seconds for which a process may spend tokens that it has taken.
 HELD = 0.1
 
-# KEYS[1] the bucket; ARGV: capacity, seconds to fill it, tokens given back, tokens wanted at once.
-# Returns {tokens taken, tokens left}: what was wanted, or one where less than half is left, or none.
+# KEYS[1] the bucket; ARGV: capacity, seconds to fill it, tokens given back, tokens wanted at once, tokens needed.
+# Returns {tokens taken, tokens left}: what was wanted, or what is needed where less than half is left, or none.
 # Time is Redis's own, so that all web processes agree.
 _TAKE = """
 local capacity, window = tonumber(ARGV[1]), tonumber(ARGV[2])
-local back, wanted = tonumber(ARGV[3]), tonumber(ARGV[4])
+local back, wanted, needed = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens = tonumber(bucket[1]) or capacity
 local at = tonumber(bucket[2]) or now
 tokens = math.min(capacity, tokens + back + math.max(0, now - at) * capacity / window)
-local taken = tokens > capacity / 2 and wanted or tokens >= 1 and 1 or 0
+local taken = tokens > capacity / 2 and tokens >= wanted and wanted or tokens >= needed and needed or 0
 tokens = tokens - taken
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', string.format('%.6f', now))
 redis.call('EXPIRE', KEYS[1], math.ceil(window))
@@ -85,12 +86,12 @@ class Handful:
         self.left = 0.0
         self.until = 0.0
 
-    def is_spent(self) -> bool:
-        return self.tokens == 0 or time.monotonic() >= self.until
+    def has(self, tokens: int) -> bool:
+        return self.tokens >= tokens and time.monotonic() < self.until
 
 
 class RateLimiter:
-    """Takes one token of a key's bucket."""
+    """Takes tokens of a key's bucket."""
 
     def __init__(self) -> None:
         self._handfuls: dict[int, Handful] = {}
@@ -107,15 +108,16 @@ class RateLimiter:
         )
         return client.register_script(_TAKE)
 
-    def take(self, key_id: int, limit: int, window: int) -> Quota | None:
-        """What is left after this request; None when Redis cannot be asked."""
+    def take(self, key_id: int, limit: int, window: int, cost: int = 1) -> Quota | None:
+        """What is left after this request, which takes all of its `cost` or nothing; None when Redis cannot be asked."""
         handful = self._handfuls.get(key_id) or self._handfuls.setdefault(key_id, Handful())
         # While one thread asks Redis, the key's others wait for what it gets.
         with handful.lock:
-            if handful.is_spent() and not self._take_more(handful, key_id, limit, window):
+            if not handful.has(cost) and not self._take_more(handful, key_id, limit, window, cost):
                 return None
-            allowed = handful.tokens > 0
-            handful.tokens -= allowed
+            allowed = handful.tokens >= cost
+            if allowed:
+                handful.tokens -= cost
             left = handful.left + handful.tokens
         return Quota(
             limit=limit,
@@ -123,18 +125,21 @@ class RateLimiter:
             remaining=int(left),
             reset=round((limit - left) * window / limit),
             allowed=allowed,
-            retry_after=max(0.0, (1 - left) * window / limit),
+            retry_after=max(0.0, (cost - left) * window / limit),
         )
 
-    def _take_more(self, handful: Handful, key_id: int, limit: int, window: int) -> bool:
+    def _take_more(
+        self, handful: Handful, key_id: int, limit: int, window: int, needed: int
+    ) -> bool:
         """Whether Redis has answered."""
         if time.monotonic() < self._rest_until:
             return False
         prefix = settings.REDIS_KEY_PREFIX
-        wanted = max(1, int(limit / window * HELD))
+        wanted = max(needed, int(limit / window * HELD))
         try:
             taken, left = self._take(
-                keys=[f"{prefix}rate:{key_id}"], args=[limit, window, handful.tokens, wanted]
+                keys=[f"{prefix}rate:{key_id}"],
+                args=[limit, window, handful.tokens, wanted, needed],
             )
         except redis.RedisError as error:
             self._rest(error)
@@ -163,6 +168,20 @@ def rate_limit() -> tuple[int, int] | None:
     if min(limit) < 1:
         raise ValueError(f"RATE_LIMIT must be two positive numbers, not {settings.RATE_LIMIT!r}")
     return limit
+
+
+def charge(request: Request, tokens: int) -> None:
+    """Take more than the one token that every call costs. More than the whole limit is never asked for.
+
+    Raises Throttled, and then has taken none.
+    """
+    limit = rate_limit()
+    if limit is None or tokens < 1 or limit[0] == 1 or not isinstance(request.user, Caller):
+        return
+    quota = limiter.take(request.user.key_id, *limit, cost=min(tokens, limit[0] - 1))
+    request._request.quota = quota  # type: ignore[attr-defined]
+    if quota and not quota.allowed:
+        raise Throttled(quota.retry_after)
 
 
 class ApiKeyThrottle(BaseThrottle):

@@ -264,7 +264,7 @@ class BatchViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Batch]
             batch = stage(*_asked_for(request))
         finally:
             # Django closes a form's files, and knows nothing of a body that was made one.
-            if file := request.data.get("file"):
+            if file := cast("dict[str, Any]", request.data).get("file"):
                 file.close()
         headers = {"Location": f"/api/v1/batches/{batch.id}"}
         return Response(present_in_detail(batch), status.HTTP_202_ACCEPTED, headers=headers)

@@ -70,27 +70,39 @@ _UNAVAILABLE = (
 
 
 def _refused(error: Refused, request: Any) -> Response:
-    errors = [{"field": error.field, "code": error.code, "detail": error.detail}]
     wait = getattr(error, "retry_after", None)
     headers = {"Retry-After": str(wait)} if wait else {}
-    return _respond(
-        request, error.status, error.code, error.detail, headers, errors if error.field else []
-    )
+    return _respond(request, error.status, headers=headers, **explained(error))
 
 
 def _api_error(error: exceptions.APIException, request: Any) -> Response:
-    headers = _headers_of(error)
+    return _respond(request, error.status_code, headers=_headers_of(error), **explained(error))
+
+
+def explained(error: Refused | exceptions.APIException) -> dict[str, Any]:
+    """What a refusal says: `code`, `detail`, and `errors` by field."""
+    if isinstance(error, Refused):
+        errors = [{"field": error.field, "code": error.code, "detail": error.detail}]
+        return _explanation(error.code, error.detail, errors if error.field else [])
     if isinstance(error, exceptions.ValidationError):
-        errors = list(_items(error.get_full_details()))
-        detail = " ".join(
-            f"{item['field']}: {item['detail']}" if item["field"] else item["detail"]
-            for item in errors[:3]
-        )
-        code = errors[0]["code"] if len(errors) == 1 else "invalid"
-        return _respond(request, 400, code, detail, headers, errors)
+        return _explained_by_field(error)
     codes = error.get_codes()
-    code = codes if isinstance(codes, str) else error.default_code
-    return _respond(request, error.status_code, code, str(error.detail), headers)
+    return _explanation(
+        codes if isinstance(codes, str) else error.default_code, str(error.detail), []
+    )
+
+
+def _explained_by_field(error: exceptions.ValidationError) -> dict[str, Any]:
+    errors = list(_items(error.get_full_details()))
+    detail = " ".join(
+        f"{item['field']}: {item['detail']}" if item["field"] else item["detail"]
+        for item in errors[:3]
+    )
+    return _explanation(errors[0]["code"] if len(errors) == 1 else "invalid", detail, errors)
+
+
+def _explanation(code: str, detail: str, errors: list[dict[str, str]]) -> dict[str, Any]:
+    return {"code": code, "detail": detail, "errors": errors}
 
 
 def _headers_of(error: exceptions.APIException) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -31,8 +32,8 @@ class BodyTooLarge(APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "body_too_large"
 
-    def __init__(self, most: int = settings.MAX_REQUEST_BYTES) -> None:
-        super().__init__(f"The body is larger than {most:,} bytes.")
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is larger than {limit:,} bytes.")
 
 
 class LengthRequired(APIException):
@@ -52,26 +53,56 @@ class StrictJSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        body = stream.read(settings.MAX_REQUEST_BYTES + 1)
-        if len(body) > settings.MAX_REQUEST_BYTES:
-            raise BodyTooLarge
-        return parse_json(body)
+        return parse_json(_read(stream, settings.MAX_REQUEST_BYTES))
+
+
+class ManyJSONParser(BaseParser):
+    """Parses a larger document whose parts the view checks by themselves: each with `check()`.
+
+    Raises ParseError or BodyTooLarge.
+    """
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return _decode(_read(stream, settings.MAX_BATCH_REQUEST_BYTES))
+
+
+def _read(stream: IO[Any], limit: int) -> bytes:
+    body: bytes = stream.read(limit + 1)
+    if len(body) > limit:
+        raise BodyTooLarge(limit)
+    return body
 
 
 def parse_json(body: bytes) -> Any:
     """The document in `body`. Raises ParseError or ValidationError."""
+    document = _decode(body)
+    # An escaped NUL or surrogate is the only way for one to be in a string; most bodies have no such escape.
+    suspicious = b"\\u0000" in body or b"\\ud" in body.lower()
+    _check(document, suspicious)
+    return document
+
+
+def check(part: Any) -> None:
+    """What `parse_json` refuses in a document that can be read. Raises ParseError or ValidationError."""
+    _check(part, suspicious=True)
+
+
+def _decode(body: bytes) -> Any:
     try:
-        document = _DECODER.decode(body.decode())
+        return _DECODER.decode(body.decode())
     except UnicodeDecodeError as error:
         raise ParseError("The body is not UTF-8.", code="invalid_json") from error
     except RecursionError as error:
         raise _too_deep() from error
     except ValueError as error:
         raise ParseError(f"The body is not valid JSON: {error}", code="invalid_json") from error
-    # An escaped NUL or surrogate is the only way for one to be in a string; most bodies have no such escape.
-    suspicious = b"\\u0000" in body or b"\\ud" in body.lower()
-    _check(document, suspicious)
-    return document
 
 
 def _refuse_constant(name: str) -> None:
@@ -128,8 +159,11 @@ def _check(value: Any, suspicious: bool, path: tuple[str, ...] = ()) -> None:
         _check_characters(value, path)
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _check_characters(text: str, path: tuple[str, ...]) -> None:
-    if "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text):
+    if "\x00" not in text and (text.isascii() or not _SURROGATE.search(text)):
         return
     message = "Text must not contain the NUL character or half a surrogate pair."
     raise ValidationError({".".join(path): [message]}, code="invalid_characters")

@@ -3,11 +3,13 @@
 from rest_framework.routers import SimpleRouter
 
 from notifications.api.batches import BatchViewSet
+from notifications.api.items import NotificationBatchViewSet
 from notifications.api.suppressions import SuppressionViewSet
 from notifications.api.views import NotificationViewSet, UserViewSet
 
 router = SimpleRouter()
 router.trailing_slash = "/?"
+router.register("notifications/batch", NotificationBatchViewSet, basename="notification-batch")
 router.register("notifications", NotificationViewSet, basename="notification")
 router.register("batches", BatchViewSet, basename="batch")
 router.register("suppressions", SuppressionViewSet, basename="suppression")

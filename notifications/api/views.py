@@ -44,7 +44,9 @@ from users.models import Scope
 #: Built once: a serializer's fields are copied at its making, which costs more than the checking.
 _INPUT = NotificationInput()
 _STATUS = StatusChange()
-_IDEMPOTENCY_KEY = re.compile(r'("?)([!#-~]{1,255})\1')
+_IDEMPOTENCY_KEY = re.compile(r'("?)([!#-~]+)\1')
+#: Characters of an Idempotency-Key.
+LONGEST_KEY = 255
 
 _CHANGES = {
     "cancelled": changes.cancel,
@@ -188,7 +190,7 @@ class NotificationViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet
 def _submission(request: Request) -> intake.Submission:
     caller = caller_of(request)
     values = _INPUT.run_validation(request.data)
-    key = _idempotency_key(request)
+    key = idempotency_key_of(request)
     return intake.Submission(
         project_id=caller.project_id,
         api_key_id=caller.key_id,
@@ -199,14 +201,14 @@ def _submission(request: Request) -> intake.Submission:
     )
 
 
-def _idempotency_key(request: Request) -> str:
-    """The header's value, with or without the quotes of a structured field (RFC 8941)."""
+def idempotency_key_of(request: Request, longest: int = LONGEST_KEY) -> str:
+    """The header's value, with or without the quotes of a structured field (RFC 8941). Raises ValidationError."""
     given = request.headers.get("Idempotency-Key")
     if given is None:
         return ""
     match = _IDEMPOTENCY_KEY.fullmatch(given.strip())
-    if match is None:
-        message = "An Idempotency-Key has 1 to 255 visible ASCII characters."
+    if match is None or len(match.group(2)) > longest:
+        message = f"An Idempotency-Key has 1 to {longest} visible ASCII characters."
         raise ValidationError({"Idempotency-Key": [message]}, code="invalid")
     return match.group(2)
 

@@ -175,7 +175,7 @@ def test_a_key_that_is_under_way_is_a_conflict(client_of_alice: APIClient) -> No
 
     from django.db import connection, transaction
 
-    from notifications.intake import Submission, lock_key
+    from notifications.intake import lock_key
 
     project_id = Project.objects.get().id
     held, release = Event(), Event()
@@ -183,11 +183,7 @@ def test_a_key_that_is_under_way_is_a_conflict(client_of_alice: APIClient) -> No
     def hold() -> None:
         try:
             with transaction.atomic():
-                lock_key(
-                    Submission(
-                        project_id=project_id, channel="email", message="", idempotency_key="k1"
-                    )
-                )
+                lock_key(project_id, "k1")
                 held.set()
                 release.wait(10)
         finally:

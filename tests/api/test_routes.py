@@ -40,6 +40,7 @@ PUBLIC = {
 CALLS = {
     ("GET", "notifications"): "read",
     ("POST", "notifications"): "send",
+    ("POST", "notifications/batch"): "send",
     ("GET", "notifications/{pk}"): "read",
     ("PATCH", "notifications/{pk}/status"): "send",
     ("POST", "users"): "manage",
@@ -63,6 +64,9 @@ FILES = {("POST", "batches"): ("?name=x&channel=in_app&message=Hi", b"user_id\n7
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("PATCH", "batches/{pk}/status"): {"status": "paused"},
     ("POST", "notifications"): {"user_id": "new", "channel": "in_app", "message": "Hello"},
+    ("POST", "notifications/batch"): {
+        "notifications": [{"user_id": "new", "channel": "in_app", "message": "Hello"}]
+    },
     ("PATCH", "notifications/{pk}/status"): {"status": "read"},
     ("POST", "suppressions"): {"channel": "email", "address": "new@example.com"},
 }

@@ -97,6 +97,7 @@ def test_it_has_every_call_once_under_its_version() -> None:
     assert set(operations()) == {
         "POST /api/v1/notifications",
         "GET /api/v1/notifications",
+        "POST /api/v1/notifications/batch",
         "GET /api/v1/notifications/{id}",
         "PATCH /api/v1/notifications/{id}/status",
         "POST /api/v1/users",
@@ -151,6 +152,24 @@ def test_a_new_notification_is_as_described(client_of_alice: APIClient) -> None:
 
 
 @pytest.mark.django_db
+def test_the_results_of_many_are_as_described(client_of_alice: APIClient) -> None:
+    good = {"user_id": 4, "channel": "in_app", "message": "Hello"}
+    for _ in range(2):
+        answer = client_of_alice.post(
+            "/notifications/batch",
+            {"notifications": [good, {}]},
+            format="json",
+            HTTP_IDEMPOTENCY_KEY="k1",
+        ).json()
+        valid(answer, "NotificationBatchOutput")
+    stored, refused = answer["results"]
+    assert set(stored) == {"status", "notification", "replayed"}
+    assert set(refused) == {"status", "error"}
+    valid(stored["notification"], "NotificationOutput")
+    valid(refused["error"], "ItemError")
+
+
+@pytest.mark.django_db
 def test_a_notification_with_everything_in_it_is_as_described(
     client_of_alice: APIClient, alice: Project
 ) -> None:
@@ -196,9 +215,14 @@ def test_an_example_is_accepted_as_it_stands(
 ) -> None:
     method, path = call.split()
     response = getattr(client_of_alice, method.lower())(path, body, format="json")
-    assert response.status_code == 201, response.content
+    assert response.status_code == (200 if call.endswith("/batch") else 201), response.content
+    assert response.json().get("refused", 0) == 0
 
 
 def test_there_is_an_example_of_each_channel() -> None:
-    sent = [example.values[1] for example in examples() if "notifications" in example.values[0]]
+    sent = [
+        example.values[1]
+        for example in examples()
+        if example.values[0] == "POST /api/v1/notifications"
+    ]
     assert {body["channel"] for body in sent} == {"email", "sms", "in_app"}
