@@ -18,7 +18,10 @@ class Seen:
         self._keys = sqlite3.connect("", isolation_level=None)
         self._keys.execute(f"PRAGMA cache_size = -{CACHE}")
         self._keys.execute("PRAGMA journal_mode = OFF")
+        self._keys.execute("PRAGMA synchronous = OFF")
         self._keys.execute("CREATE TABLE seen (key TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
+        # One transaction that nobody ends: the file is worth nothing afterwards.
+        self._keys.execute("BEGIN")
 
     def __enter__(self) -> Self:
         return self

@@ -58,3 +58,25 @@ def test_no_value_writes_its_own_html(value: str, filters: str) -> None:
         "<i"
         not in Templates("", "x", "{{ n | " + filters + " }}").render({"n": value}).html.lower()
     )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "Ada", "order": "1"},
+        {"name": "<b>&'\"", "order": "{{ name }}"},
+        {"name": "Zoë\n", "order": 1},
+        {"name": True, "order": None},
+        {"name": ["a", "<"], "order": 1.5},
+    ],
+)
+def test_the_short_cut_says_what_liquid_says(values):
+    text = "Hello {{ name }}, your {{order}} is {{- name -}} !\n"
+    templates = Templates(text, text, text)
+    for part, shown in zip(("title", "message", "html"), _rendered(templates, values), strict=True):
+        assert shown == templates._parts[part].render(**values)
+
+
+def _rendered(templates, values):
+    content = templates.render(values)
+    return content.title, content.message, content.html
