@@ -62,6 +62,21 @@ def request_rate(**kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+@register()
+def bulk(**kwargs: Any) -> list[CheckMessage]:
+    """What a batch may fail and weigh."""
+    found: list[CheckMessage] = []
+    if not 0 < settings.BATCH_FAILURE_LIMIT <= 1:
+        hint = "It is a share of a batch's last 1,000 calls: 0.2 is a fifth, 1 never pauses."
+        problem = f"BATCH_FAILURE_LIMIT is {settings.BATCH_FAILURE_LIMIT:g}."
+        found.append(Error(problem, hint=hint, id="notifications.E024"))
+    if settings.MAX_BATCH_BYTES <= 0:
+        hint = "It is the size of an upload in bytes, for example 256000000."
+        problem = f"MAX_BATCH_BYTES is {settings.MAX_BATCH_BYTES}."
+        found.append(Error(problem, hint=hint, id="notifications.E025"))
+    return found
+
+
 #: Each of these is a time to wait, in seconds.
 WAITS = (
     "SEND_DEADLINE",
