@@ -145,18 +145,20 @@ def _too_deep() -> ParseError:
 
 def _check(value: Any, suspicious: bool, path: tuple[str, ...] = ()) -> None:
     """Depth always; characters only where the body holds an escape that could be a bad one."""
-    if len(path) > DEEPEST:
+    if isinstance(value, str):
+        if suspicious:
+            _check_characters(value, path)
+        return
+    if not value or not isinstance(value, dict | list):
+        return
+    if len(path) == DEEPEST:
         raise _too_deep()
-    if isinstance(value, dict):
-        for name, member in value.items():
-            if suspicious:
-                _check_characters(name, (*path, "?"))
-            _check(member, suspicious, (*path, name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check(item, suspicious, (*path, str(index)))
-    elif suspicious and isinstance(value, str):
-        _check_characters(value, path)
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, member in members:
+        if suspicious and isinstance(name, str):
+            _check_characters(name, (*path, "?"))
+        if isinstance(member, str | dict | list):
+            _check(member, suspicious, (*path, str(name)))
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -191,7 +193,8 @@ def dump_json(data: Any) -> bytes:
 
 def _plain(value: Any) -> str | list[Any]:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        in_utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+        return in_utc.isoformat().replace("+00:00", "Z")
     if isinstance(value, UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -52,6 +52,11 @@ class StrictSerializer(serializers.Serializer[Any]):
             raise ValidationError(errors)
         return values
 
+    def run_validators(self, value: Any) -> None:
+        """DRF gathers the defaults of read-only fields before it sees that there is no validator."""
+        if self.validators:
+            super().run_validators(value)
+
     @cached_property
     def _checks(self) -> list[tuple[str, serializers.Field[Any, Any, Any, Any], Any, bool]]:
         """For each field: its name, itself, `validate_<name>` or None, and whether it is checked when not given."""
@@ -159,6 +164,14 @@ class TextField(serializers.CharField):
             for validator in self.validators
             if not isinstance(validator, ProhibitSurrogateCharactersValidator)
         ]
+
+    def run_validation(self, data: Any = empty) -> str | None:
+        """What can be seen to pass DRF's checks (blank, NUL, length) does not go through each of them."""
+        plain = type(data) is str and data and "\x00" not in data
+        if plain and (self.max_length is None or len(data) <= self.max_length):
+            return self.to_internal_value(data)
+        checked: str | None = super().run_validation(data)
+        return checked
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
