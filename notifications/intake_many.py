@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, lru_cache
+from operator import itemgetter
 from typing import Any, cast
 
 from django.db import IntegrityError, connection, transaction
@@ -121,7 +122,8 @@ def submit_many(submissions: Sequence[Submission], call_key: str = "") -> list[A
     """
     if not submissions:
         return []
-    lanes = [_lane_of(each) for each in submissions]
+    lane_of = cache(_lane_of)
+    lanes = [lane_of(each.channel, each.priority, each.live) for each in submissions]
     # Before the transaction: making a flow takes a lock to its end, and two calls could want two flows in turn.
     flows = {
         lane: intake.flow_of(submissions[0].project_id, lane)
@@ -138,9 +140,9 @@ def submit_many(submissions: Sequence[Submission], call_key: str = "") -> list[A
     raise AssertionError("unreachable")
 
 
-def _lane_of(submission: Submission) -> str | Refused:
+def _lane_of(channel: str, priority: str, live: bool) -> str | Refused:
     try:
-        return intake.lane_for(submission.channel, submission.priority, submission.live)
+        return intake.lane_for(channel, priority, live)
     except Refused as refusal:
         return refusal
 
@@ -272,9 +274,10 @@ class _Intake:
         read = cache(datetime.fromisoformat)
         for at, values in columns.items():
             _, metadata, created_at, due_at, expires_at = stored[values["id"]]
-            known = values | same | {"metadata": metadata, "created_at": read(created_at)}
-            known |= {"due_at": read(due_at), "expires_at": expires_at and read(expires_at)}
-            self.answers[at] = Accepted(_from_values(known))
+            known = _UNSET | same | values
+            known |= {"metadata": metadata, "created_at": read(created_at), "due_at": read(due_at)}
+            known["expires_at"] = expires_at and read(expires_at)
+            self.answers[at] = Accepted(intake.from_row(_STORED, _as_row(known)))
         if self.call_key:
             self._remember_keys()
 
@@ -338,11 +341,7 @@ def insert_rows(rows: Sequence[Mapping[str, Any]], same: Mapping[str, Any]) -> N
 _STORED = [field.attname for field in Notification._meta.concrete_fields]
 _BLANK = Notification(status=Status.PENDING)
 _UNSET = {name: getattr(_BLANK, name) for name in _STORED}
-
-
-def _from_values(values: Mapping[str, Any]) -> Notification:
-    """The notification as it was stored with these values."""
-    return intake.from_row(_STORED, tuple(values.get(name, _UNSET[name]) for name in _STORED))
+_as_row = itemgetter(*_STORED)
 
 
 def _parameters(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -145,30 +145,33 @@ def _too_deep() -> ParseError:
 
 def _check(value: Any, suspicious: bool, path: tuple[str, ...] = ()) -> None:
     """Depth always; characters only where the body holds an escape that could be a bad one."""
-    if isinstance(value, str):
-        if suspicious:
-            _check_characters(value, path)
-        return
+    if suspicious and isinstance(value, str) and not _is_storable(value):
+        raise _bad_characters(path)
     if not value or not isinstance(value, dict | list):
         return
     if len(path) == DEEPEST:
         raise _too_deep()
+    if suspicious and isinstance(value, dict) and not all(map(_is_storable, value)):
+        raise _bad_characters((*path, "?"))
     members = value.items() if isinstance(value, dict) else enumerate(value)
     for name, member in members:
-        if suspicious and isinstance(name, str):
-            _check_characters(name, (*path, "?"))
-        if isinstance(member, str | dict | list):
+        if isinstance(member, str):
+            if suspicious and not _is_storable(member):
+                raise _bad_characters((*path, str(name)))
+        elif isinstance(member, dict | list):
             _check(member, suspicious, (*path, str(name)))
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _check_characters(text: str, path: tuple[str, ...]) -> None:
-    if "\x00" not in text and (text.isascii() or not _SURROGATE.search(text)):
-        return
+def _is_storable(text: str) -> bool:
+    return "\x00" not in text and (text.isascii() or not _SURROGATE.search(text))
+
+
+def _bad_characters(path: tuple[str, ...]) -> ValidationError:
     message = "Text must not contain the NUL character or half a surrogate pair."
-    raise ValidationError({".".join(path): [message]}, code="invalid_characters")
+    return ValidationError({".".join(path): [message]}, code="invalid_characters")
 
 
 class JSONRenderer(BaseRenderer):
