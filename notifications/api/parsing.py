@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import IO, Any
 from uuid import UUID
 
@@ -196,11 +197,16 @@ def dump_json(data: Any) -> bytes:
 
 def _plain(value: Any) -> str | list[Any]:
     if isinstance(value, datetime):
-        in_utc = value if value.tzinfo is UTC else value.astimezone(UTC)
-        return in_utc.isoformat().replace("+00:00", "Z")
+        return _in_utc(value)
     if isinstance(value, UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+@lru_cache(maxsize=1024)
+def _in_utc(moment: datetime) -> str:
+    """Of the notifications of one call most moments are alike."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)
