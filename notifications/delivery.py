@@ -12,7 +12,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
@@ -31,6 +32,7 @@ from django.db import (
 from notifications import providers, queue, receipts
 from notifications.circuits import Breaker, Observation, Sign, sign_of
 from notifications.models import LANES, SANDBOX_LANE
+from notifications.pace import Timetable
 from notifications.providers.base import (
     Ambiguous,
     Message,
@@ -59,6 +61,16 @@ DATABASE_AWAY_WAIT = 1.0
 
 #: Seconds between two looks for rows that are claimed alone.
 LOOK_FOR_SINGLES_EVERY = 1.0
+#: Seconds after which a drain that waits for a slot asks again, at the latest: a rate may have been raised.
+LOOK_FOR_OPENINGS_EVERY = 0.5
+#: Seconds before it asks again where it was to find one and another worker had it.
+AFTER_ANOTHER = 0.02
+#: Up to so many seconds later than it could, so that not all workers ask at the same moment.
+SPREAD = 0.015
+#: A row whose slot is further away (seconds) is not kept until then.
+FAR = 1.0
+#: Seconds after which a drain that only waits looks whether it is to stop.
+LOOK_WHETHER_TO_STOP = 0.25
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError)
 
@@ -133,6 +145,10 @@ class Drain:
         self.slots = slots_of(provider)
         self.breaker = _breaker_of(provider)
         self.claimed: deque[Claimed] = deque()
+        #: What begins at its slot; each has a thread kept for it.
+        self.timetable = Timetable()
+        #: When a flow with a rate may be claimed from next (monotonic); infinite where none has anything due.
+        self.paced_opens_at = 0.0
         self.in_flight = 0
         #: From the pool's threads; None: somebody calls for another look at what is due.
         self.answers: thread_queue.SimpleQueue[Answer | None] = thread_queue.SimpleQueue()
@@ -154,7 +170,7 @@ class Drain:
         finally:
             # Also after an error that nobody foresaw: else its slots were gone, and others yielded to it for ever.
             self.slots.leave(self.lane)
-            self.slots.give_back(self.in_flight)
+            self.slots.give_back(self._held())
         self._give_back()
         if self.trouble:
             raise self.trouble
@@ -166,6 +182,7 @@ class Drain:
             # while calls are under way.
             self._settle()
             self._observe()
+            self._keep_pace()
             self._refill()
             self._claim_ahead()
             if self._is_finished():
@@ -173,9 +190,12 @@ class Drain:
             self._collect_answers()
 
     def _is_finished(self) -> bool:
-        if self.in_flight or self.unsettled:
+        if self._held() or self.unsettled:
             return False
-        return self._must_not_begin() or self._has_nothing_to_begin()
+        return self._must_not_begin() or self._waits_for_nothing()
+
+    def _waits_for_nothing(self) -> bool:
+        return self._has_nothing_to_begin() and self.paced_opens_at == float("inf")
 
     def look_again(self) -> None:
         """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
@@ -192,21 +212,89 @@ class Drain:
         """Put as many rows in flight as there are free slots."""
         while not (self._must_not_begin() or self._has_nothing_to_begin()):
             free = self.slots.take(self.lane, self.slots.size, self._look_for_slots)
-            in_flight = self.in_flight
-            try:
+            with self._using(free):
                 self._give_back_what_waits_too_long()
                 if not free:
                     return
                 self._fill(free)
-            except Exception as error:
-                # Whatever it is: what is in flight has to be settled before the drain may end.
-                self._note_trouble(error)
-            finally:
-                self.slots.give_back(free - (self.in_flight - in_flight))
+
+    @contextmanager
+    def _using(self, slots: int) -> Iterator[None]:
+        """Give back those of the slots in which nothing is in flight, or waits for its moment, at the end."""
+        held = self._held()
+        try:
+            yield
+        except Exception as error:
+            # Whatever it is: what is in flight has to be settled before the drain may end.
+            self._note_trouble(error)
+        finally:
+            self.slots.give_back(slots - (self._held() - held))
+
+    def _held(self) -> int:
+        return self.in_flight + len(self.timetable)
 
     def _fill(self, free: int) -> None:
         if self.claimed or self._claim():
-            self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
+            rows = [self.claimed.popleft() for _ in range(min(free, len(self.claimed)))]
+            self._keep_until_its_slot([row for row in rows if row.wait is not None])
+            self._begin([row for row in rows if row.wait is None])
+
+    # -- rows that have a slot (pace.py) ----------------------------------------------------------------
+
+    def _keep_pace(self) -> None:
+        """Begin what has its slot now, and claim what has one soon."""
+        if self._must_not_begin():
+            return self._put_off()
+        if time.monotonic() >= self.paced_opens_at:
+            self._look_for_openings()
+        with self._using(0):
+            rows = self.timetable.due(time.monotonic())
+            if self._begin(rows) < len(rows):
+                self.paced_opens_at = 0.0
+
+    def _put_off(self) -> None:
+        rows = self.timetable.clear()
+        self.unbegun += rows
+        self.slots.give_back(len(rows))
+
+    def _look_for_openings(self) -> None:
+        self._ask_again_in(LOOK_FOR_OPENINGS_EVERY)
+        free = self.slots.take(self.lane, self.slots.size, self._look_for_slots)
+        with self._using(free):
+            if free:
+                self._claim_paced(free)
+
+    def _claim_paced(self, free: int) -> None:
+        opening = queue.next_opening(self.lane, self.provider.name)
+        if opening is None:
+            # What waited for a slot may have lost its rate, and be another claim's.
+            self.exhausted = False
+            return self._ask_again_in(float("inf"))
+        # The question was answered: to wait for a slot is no standstill.
+        moved(self.lane)
+        self._look_for_paced_singles()
+        if opening > 0:
+            later = opening + random.random() * SPREAD  # noqa: S311  (jitter, not a secret)
+            return self._ask_again_in(min(later, LOOK_FOR_OPENINGS_EVERY))
+        rows = queue.claim_paced(self.lane, self.provider.name, free, settings.CLAIM_LEASE)
+        self._keep_until_its_slot([row for row in rows if not row.suppressed])
+        self._cancel([row for row in rows if row.suppressed])
+        self._ask_again_in(0.0 if rows else AFTER_ANOTHER)
+
+    def _ask_again_in(self, seconds: float) -> None:
+        self.paced_opens_at = time.monotonic() + seconds
+
+    def _look_for_paced_singles(self) -> None:
+        """Those wait for a slot as well, unseen by a claim that found nothing."""
+        if time.monotonic() - self.singles_looked_for_at > LOOK_FOR_SINGLES_EVERY:
+            self.exhausted = False
+
+    def _keep_until_its_slot(self, rows: list[Claimed]) -> None:
+        now = time.monotonic()
+        self.timetable.add((row for row in rows if (row.wait or 0.0) < FAR), now)
+        queue.give_back([row for row in rows if (row.wait or 0.0) >= FAR])
+
+    # -- claim and begin, continued ---------------------------------------------------------------------
 
     def _claim_ahead(self) -> None:
         """Have rows ready for the next free slots, where a quarter of a lease is enough to begin the ones before them.
@@ -283,15 +371,16 @@ class Drain:
         within_half_a_lease = int(pace * settings.CLAIM_LEASE / 2)
         return max(self.slots.size, min(within_half_a_lease, LARGEST_CLAIM))
 
-    def _begin(self, rows: list[Claimed]) -> None:
+    def _begin(self, rows: list[Claimed]) -> int:
+        """Returns how many of them are in flight now."""
         try:
-            self._send_those_begun(rows)
+            return self._send_those_begun(rows) if rows else 0
         except Exception:
             # Given back at the end. That changes nothing of one that is being sent.
             self.unbegun += rows
             raise
 
-    def _send_those_begun(self, rows: list[Claimed]) -> None:
+    def _send_those_begun(self, rows: list[Claimed]) -> int:
         messages = {row.id: message for row in rows if (message := self._render(row))}
         began_at = time.monotonic()
         begun = self._record_begin([row for row in rows if row.id in messages])
@@ -300,6 +389,7 @@ class Drain:
             if row.id in begun:
                 self._hand_over(row, messages[row.id], began_at)
         queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
+        return len(begun)
 
     def _record_begin(self, rows: list[Claimed]) -> set[UUID]:
         try:
@@ -375,16 +465,25 @@ class Drain:
         if self.unsettled and not self.in_flight:
             return
         try:
-            self._take(self.answers.get(timeout=DATABASE_AWAY_WAIT))
+            self._take(self.answers.get(timeout=self._patience()))
             gather_until = time.monotonic() + GATHER
             while self.in_flight:
                 self._take(self.answers.get(timeout=max(gather_until - time.monotonic(), 0)))
         except thread_queue.Empty:
             return
 
+    def _patience(self) -> float:
+        """Seconds until there is something to do, even if nobody answers or calls."""
+        if self._must_not_begin():
+            return DATABASE_AWAY_WAIT
+        opens_in = self.paced_opens_at - time.monotonic()
+        longest = DATABASE_AWAY_WAIT if self.in_flight else LOOK_WHETHER_TO_STOP
+        return max(min(self.timetable.until_next(), opens_in, longest), 0.0)
+
     def _take(self, answer: Answer | None) -> None:
         if answer is None:
             self.exhausted = False
+            self.paced_opens_at = 0.0
             return
         moved(self.lane)
         self.in_flight -= 1
