@@ -2,14 +2,18 @@
 
 import threading
 import time
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
 from django.db import connection, connections
+from django.db.models.functions import Now
 
-from notifications import delivery, providers, queue, slots
-from notifications.models import Attempt, Flow, Notification
-from notifications.pace import HORIZON, LATE
+from notifications import checks, delivery, providers, queue, slots
+from notifications.models import Attempt, Flow, Notification, Pace
+from notifications.pace import BURST, HORIZON, LATE, ORDINARY, URGENT, ProviderPace
+from notifications.providers.base import Temporary
+from notifications.retry import judge
 from tests.factories import NotificationFactory, RecipientFactory
 from tests.test_delivery import Recorder
 
@@ -54,12 +58,12 @@ def most_in_a_second(moments):
     return max(sum(first <= each < first + 1 for each in moments) for first in moments)
 
 
-def drain_as_processes(recorder, count, stopping=delivery.never):
+def drain_as_processes(recorder, count, stopping=delivery.never, lane=LANE):
     """Past the registry that lets one drain of a lane run in a process. Returns threads to be joined."""
 
     def run():
         try:
-            delivery.Drain(LANE, recorder, stopping).run()
+            delivery.Drain(lane, recorder, stopping).run()
         finally:
             connections.close_all()
 
@@ -309,3 +313,209 @@ def test_suspects_of_a_flow_with_a_rate_go_out_and_keep_the_rate(recorder):
     join(drain_as_processes(recorder, 2))
     assert len(recorder.given) == 4
     assert most_in_a_second(begun_at()) <= 5
+
+
+# -- a provider's rate ------------------------------------------------------------------------------------
+
+
+class Vendor(Recorder):
+    """One that leaves the house, and so has a pace."""
+
+    name = "smtp"
+    repeatable = False
+    has_circuit = True
+
+
+@pytest.fixture
+def vendor(monkeypatch):
+    vendor = Vendor()
+    monkeypatch.setattr(providers, "_instances", {"smtp": vendor})
+    monkeypatch.setattr(slots, "_slots", {})
+    yield vendor
+    for each in slots._slots.values():
+        each.pool.shutdown()
+
+
+def email(count, priority, **fields):
+    return due(count, lane=f"email.{priority}", priority=priority, **fields)
+
+
+def test_a_providers_rate_is_kept_over_all_lanes_and_workers(vendor, settings):
+    settings.PROVIDER_RATES = ["smtp=50"]
+    email(60, "low")
+    email(60, "high")
+    started = time.monotonic()
+    threads = drain_as_processes(vendor, 2, lane="email.low")
+    join(threads + drain_as_processes(vendor, 2, lane="email.high"))
+    assert len(vendor.given) == len(set(vendor.given)) == 120
+    assert most_in_a_second(begun_at(provider="smtp")) <= 52
+    assert time.monotonic() - started < 5
+
+
+def test_a_flow_and_its_provider_are_both_kept_to_their_rates(vendor, settings):
+    settings.PROVIDER_RATES = ["smtp=40"]
+    flow = paced(30, 15, lane="email.low", priority="low")
+    email(90, "low")
+    join(drain_as_processes(vendor, 2, lane="email.low"))
+    assert len(vendor.given) == 120
+    assert most_in_a_second(begun_at(provider="smtp")) <= 40 * 1.04 + 1
+    assert most_in_a_second(begun_at(notification__flow=flow)) <= 15 * 1.04 + 1
+
+
+def test_an_urgent_one_does_not_wait_behind_the_others_of_its_provider(vendor, settings):
+    settings.PROVIDER_RATES = ["smtp=25"]
+    email(300, "low")
+    stopping = threading.Event()
+    threads = drain_as_processes(vendor, 3, stopping.is_set, lane="email.low")
+    time.sleep(1.0)
+    waits = []
+    for _ in range(5):
+        [urgent] = email(1, "high")
+        asked = time.monotonic()
+        join(drain_as_processes(vendor, 1, lane="email.high"))
+        assert str(urgent.id) in vendor.given
+        waits.append(time.monotonic() - asked)
+    stopping.set()
+    join(threads)
+    # An interval is 0.04 s; with four drains that take turns it would be four of them, and more.
+    assert sorted(waits)[2] < 0.3
+    assert not Notification.objects.exclude(leased_until=None).exists()
+
+
+def test_a_flood_of_urgent_ones_slows_the_others_down_and_does_not_stop_them(vendor, settings):
+    settings.PROVIDER_RATES = ["smtp=100"]
+    email(250, "high")
+    email(3, "low")
+    urgent = drain_as_processes(vendor, 1, lane="email.high")
+    join(drain_as_processes(vendor, 1, lane="email.low"))
+    assert Notification.objects.filter(priority="high", status="pending").exists()
+    join(urgent)
+
+
+def test_a_slow_provider_is_claimed_for_no_more_than_it_can_take(vendor, settings):
+    settings.PROVIDER_RATES = ["smtp=0.1"]
+    email(20, "low")
+    stopping = threading.Event()
+    threads = drain_as_processes(vendor, 1, stopping.is_set, lane="email.low")
+    time.sleep(0.5)
+    assert Notification.objects.filter(status="pending").exclude(leased_until=None).count() <= 2
+    stopping.set()
+    join(threads)
+    assert len(vendor.given) == 1
+    assert slots.slots_of(vendor).take(LANE, 8, lambda: None) == 8
+
+
+def test_the_slots_of_a_provider_do_not_accumulate(settings):
+    settings.PROVIDER_RATES = ["smtp=50"]
+    pace = ProviderPace("smtp")
+    assert pace.take(1, ORDINARY).count == 1
+    Pace.objects.update(next_slot_at=Now() - timedelta(minutes=5))
+    assert pace.take(1000, URGENT).count <= 3
+
+
+@pytest.mark.parametrize(
+    "given", ["smtp", "smtp=", "smtp=fast", "smtp=0", "smtp=-1", "smtp=nan", "=5"]
+)
+def test_an_unreadable_rate_is_a_check_with_a_hint(settings, given):
+    settings.PROVIDER_RATES = [given]
+    [error] = checks.provider_rates()
+    assert error.id == "notifications.E022"
+    assert "smtp=100" in error.hint
+
+
+def test_a_rate_of_an_unknown_provider_is_a_check_that_names_those_there_are(settings):
+    settings.PROVIDER_RATES = ["smpt=5", "mailgun=3"]
+    [error] = checks.provider_rates()
+    assert "'smpt'" in error.msg
+    assert "smtp" in error.hint
+
+
+# -- "too many" -------------------------------------------------------------------------------------------
+
+TOO_MANY = Temporary("http_429", "slow down", throttled=True)
+
+
+def lowered(to, ago, provider="smtp"):
+    Pace.objects.create(provider=provider, lowered_to=to, lowered_at=Now() - timedelta(seconds=ago))
+
+
+def refuse(message):
+    raise TOO_MANY
+
+
+def test_too_many_costs_no_attempt_and_is_never_final():
+    verdict = judge(TOO_MANY, attempt=25, max_attempts=25, chance=0.5)
+    assert (verdict.status, verdict.spent) == ("pending", False)
+    assert 0 < verdict.wait <= 30
+
+
+def test_a_burst_of_too_many_lowers_the_pace_once(vendor, settings):
+    settings.PROVIDER_RATES = ["smtp=1000"]
+    vendor.answer = refuse
+    email(8, "low")
+    join(drain_as_processes(vendor, 1, lane="email.low"))
+    first = Pace.objects.get()
+    assert first.lowered_to == 4
+    ProviderPace("smtp").lower(seconds=0.1)
+    assert Pace.objects.get().lowered_at == first.lowered_at
+    assert set(Notification.objects.values_list("status", "attempt_count")) == {("pending", 0)}
+
+
+def test_it_is_lowered_to_half_of_what_was_accepted_lately(vendor):
+    email(100, "low")
+    join(drain_as_processes(vendor, 1, lane="email.low"))
+    pace = ProviderPace("smtp")
+    pace.lower(seconds=0.1)
+    assert 20 <= Pace.objects.get().lowered_to <= 50
+    assert 20 <= pace.rate() <= 51
+
+
+def test_a_configured_rate_is_at_most_halved_by_each_burst(vendor, settings):
+    settings.PROVIDER_RATES = ["smtp=30"]
+    email(60, "low")
+    join(drain_as_processes(vendor, 1, lane="email.low"))
+    ProviderPace("smtp").lower(seconds=0.1)
+    first = Pace.objects.get().lowered_to
+    assert 8 <= first <= 15
+    Pace.objects.update(lowered_at=Now() - timedelta(seconds=BURST + 1))
+    ProviderPace("smtp").lower(seconds=0.1)
+    assert Pace.objects.get().lowered_to < first * 0.6
+
+
+def test_a_lowered_pace_doubles_each_minute_until_it_is_the_configured_one(settings):
+    settings.PROVIDER_RATES = ["smtp=35"]
+    lowered(10, ago=60)
+    assert ProviderPace("smtp").rate() == pytest.approx(20, rel=0.05)
+    Pace.objects.update(lowered_at=Now() - timedelta(seconds=180))
+    assert ProviderPace("smtp").rate() == 35
+
+
+def test_a_lowered_pace_is_forgotten_where_none_is_configured():
+    lowered(10, ago=120)
+    pace = ProviderPace("smtp")
+    assert pace.rate() == pytest.approx(40, rel=0.05)
+    Pace.objects.update(lowered_at=Now() - timedelta(minutes=5))
+    assert ProviderPace("smtp").rate() is None
+    assert pace.take(5, ORDINARY) is None
+
+
+def test_a_drain_keeps_to_a_pace_that_another_worker_has_lowered(vendor):
+    lowered(10, ago=0)
+    email(25, "low")
+    join(drain_as_processes(vendor, 2, lane="email.low"))
+    assert len(vendor.given) == 25
+    assert most_in_a_second(begun_at(provider="smtp")) <= 12
+
+
+def test_too_many_without_a_time_opens_no_circuit_and_with_one_does(vendor):
+    from notifications.circuits import WORKS, sign_of
+
+    assert sign_of(TOO_MANY) == WORKS
+    assert sign_of(Temporary("http_429", retry_after=5, throttled=True)).rest == 5
+
+
+def test_the_sandbox_has_no_pace(recorder):
+    recorder.answer = refuse
+    due(3)
+    join(drain_as_processes(recorder, 1))
+    assert not Pace.objects.exists()
