@@ -276,8 +276,12 @@ class Drain:
         """Begin what has its slot now, and claim what has one soon."""
         if self._must_not_begin():
             return self._put_off()
+        self._begin_what_has_its_slot()
         if time.monotonic() >= self.paced_opens_at:
             self._look_for_openings()
+            self._begin_what_has_its_slot()
+
+    def _begin_what_has_its_slot(self) -> None:
         with self._using(0):
             # Urgent: what has a slot of its flow must not miss it.
             queue.give_back(self._pass_on(self.of_flows.due(time.monotonic()), URGENT))

@@ -19,7 +19,7 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from django.conf import settings
 from django.db import connection
+
+from notifications.models import SANDBOX_LANE, Flow, Pace
+from notifications.providers import configuration
 
 if TYPE_CHECKING:
     from notifications.queue import Claimed
@@ -37,9 +40,9 @@ log = structlog.get_logger(__name__)
 HORIZON = 0.1
 #: Slots are given out when the next is nearer than this (seconds), so that one claim takes several.
 OPENS = 0.05
-#: Seconds by which a slot may be missed: a second then holds at most 2.5 % more, and one. For slow rates half of
+#: Seconds by which a slot may be missed: a second then holds at most 3 % more, and one. For slow rates half of
 #: their interval may, which makes no more than that one.
-LATE = 0.025
+LATE = 0.03
 #: Longest interval between two slots, in seconds.
 LONGEST_INTERVAL = 86400
 
@@ -297,6 +300,54 @@ class ProviderPace:
         with connection.cursor() as cursor:
             cursor.execute(statement, names | parameters)
             return cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A provider whose pace is lowered: to so many calls a second at present."""
+
+    provider: str
+    rate: float
+    since: datetime
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.provider} has said at {self.since:%H:%M:%S} UTC that we are too fast: it gets {self.rate:,.3g} calls "
+            "a second at present."
+        )
+
+
+def lowered() -> Iterator[Lowered]:
+    """Each provider that is called more slowly than it would be."""
+    configured = configured_rates()
+    for pace in Pace.objects.filter(lowered_at__isnull=False).order_by("provider"):
+        usual = configured.get(pace.provider)
+        rate = ProviderPace(pace.provider).rate()
+        if rate is not None and pace.lowered_at and rate != usual:
+            yield Lowered(pace.provider, rate, pace.lowered_at)
+
+
+def in_words(flow: Flow) -> str:
+    """What keeps the flow from going as fast as it could: its rate, and its provider's."""
+    own = (
+        f"At most {flow.rate:,g} a second, over all workers."
+        if flow.rate
+        else "No rate of its own."
+    )
+    provider = _provider_of(flow.lane)
+    configured = configured_rates().get(provider or "")
+    shared = (
+        f" {provider} gets at most {configured:,g} calls a second, of all flows."
+        if configured
+        else ""
+    )
+    told = "".join(f" {each.sentence}" for each in lowered() if each.provider == provider)
+    return own + shared + told
+
+
+def _provider_of(lane: str) -> str | None:
+    return None if lane == SANDBOX_LANE else configuration.vendor_of(lane.partition(".")[0])
 
 
 _paces: dict[str, ProviderPace] = {}
