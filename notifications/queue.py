@@ -127,6 +127,7 @@ WITH clock AS MATERIALIZED (
       AND {pace.NEXT_SLOT} <= moment + make_interval(secs => {pace.OPENS}) AND EXISTS (
         SELECT FROM notifications_notification
         WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
+          AND (expires_at IS NULL OR expires_at > now())
     )
     ORDER BY flow.next_slot_at LIMIT %(limit)s
     FOR NO KEY UPDATE OF flow SKIP LOCKED
@@ -162,6 +163,7 @@ SELECT min(extract(epoch FROM {pace.NEXT_SLOT} - moment))::float8 - {pace.OPENS}
 FROM (SELECT clock_timestamp() AS moment) AS clock, {_OPEN_FLOWS} AND flow.rate IS NOT NULL AND EXISTS (
     SELECT FROM notifications_notification
     WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
+      AND (expires_at IS NULL OR expires_at > now())
 )
 """  # noqa: S608  (constants)
 

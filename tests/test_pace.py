@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from notifications import checks, delivery, providers, queue, slots
 from notifications.models import Attempt, Flow, Notification, Pace
-from notifications.pace import BURST, HORIZON, LATE, ORDINARY, URGENT, ProviderPace
+from notifications.pace import BURST, HORIZON, IN_TURN, LATE, ORDINARY, URGENT, ProviderPace
 from notifications.providers.base import Temporary
 from notifications.retry import judge
 from tests.factories import NotificationFactory, RecipientFactory
@@ -380,6 +380,17 @@ def test_an_urgent_one_does_not_wait_behind_the_others_of_its_provider(vendor, s
     # An interval is 0.04 s; with four drains that take turns it would be four of them, and more.
     assert sorted(waits)[2] < 0.3
     assert not Notification.objects.exclude(leased_until=None).exists()
+
+
+def test_urgent_ones_take_slots_earlier_than_others_and_those_in_turn_earlier_still(settings):
+    settings.PROVIDER_RATES = ["smtp=50"]
+    pace = ProviderPace("smtp")
+    taken = pace.take(100, ORDINARY)
+    assert 1 <= taken.count <= 2
+    assert pace.take(100, ORDINARY).count == 0
+    assert pace.take(100, URGENT).count >= 1
+    assert pace.take(100, URGENT).count == 0
+    assert pace.take(1, IN_TURN).count == 1
 
 
 def test_a_flood_of_urgent_ones_slows_the_others_down_and_does_not_stop_them(vendor, settings):

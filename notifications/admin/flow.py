@@ -34,6 +34,10 @@ class FlowAdmin(NeverDeleted):
     def pace(self, flow: Flow) -> str:
         return pace.in_words(flow)
 
+    def save_model(self, request: HttpRequest, obj: Flow, form: Any, change: bool) -> None:
+        """Only what was changed: workers move `next_slot_at` all the time, and must not find it moved back."""
+        obj.save(update_fields=form.changed_data)
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """They are made by themselves, with their first notification."""
         return False
