@@ -284,7 +284,7 @@ class Drain:
     def _begin_what_has_its_slot(self) -> None:
         with self._using(0):
             # Urgent: what has a slot of its flow must not miss it.
-            queue.give_back(self._pass_on(self.of_flows.due(time.monotonic()), URGENT))
+            self._free(self._pass_on(self.of_flows.due(time.monotonic()), URGENT))
         with self._using(0):
             self._begin_in_time(self.timetable.due(time.monotonic()))
 
@@ -368,7 +368,15 @@ class Drain:
     def _keep_until_its_slot(self, rows: list[Claimed]) -> None:
         now = time.monotonic()
         self.of_flows.add((row for row in rows if (row.wait or 0.0) < FAR), now)
-        queue.give_back([row for row in rows if (row.wait or 0.0) >= FAR])
+        self._free([row for row in rows if (row.wait or 0.0) >= FAR])
+
+    def _free(self, rows: list[Claimed]) -> None:
+        """Give back now; where that fails, at the end."""
+        try:
+            queue.give_back(rows)
+        except Exception:
+            self.unbegun += rows
+            raise
 
     # -- claim and begin, continued ---------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ OPENS = 0.05
 #: Seconds by which a slot may be missed: a second then holds at most 3 % more, and one. For slow rates half of
 #: their interval may, which makes no more than that one.
 LATE = 0.03
+#: Longest time ahead (seconds) for which a slot is ever taken.
+LONGEST_SHARE = 5.0
 #: Longest interval between two slots, in seconds.
 LONGEST_INTERVAL = 86400
 
@@ -134,7 +136,7 @@ WITH locked AS MATERIALIZED (
     SELECT rate, greatest(moment, CASE
                WHEN next_slot_at > moment + make_interval(secs => 1) + {interval("1", "rate")} THEN moment
                ELSE next_slot_at END) AS first_slot,
-           moment + make_interval(secs => greatest(%(horizon)s, least(%(share)s / rate, {LONGEST_INTERVAL}))) AS horizon
+           moment + make_interval(secs => greatest(%(horizon)s, least(%(share)s / rate, {LONGEST_SHARE}))) AS horizon
     FROM locked
 ), granted AS MATERIALIZED (
     SELECT *, CASE WHEN first_slot > horizon THEN 0 ELSE least(%(wanted)s::float8,
@@ -186,7 +188,8 @@ RETURNING lowered_to
 class Precedence:
     """How early one may take a provider's slots: whoever may earlier comes first.
 
-    `horizon` in seconds; at slow rates a share of the interval between two slots, where that is more.
+    `horizon` in seconds; at slow rates a share of the interval between two slots, where that is more, but no longer than
+    LONGEST_SHARE: the row is leased meanwhile.
     """
 
     horizon: float
@@ -328,22 +331,15 @@ def lowered() -> Iterator[Lowered]:
             yield Lowered(pace.provider, rate, pace.lowered_at)
 
 
-def in_words(flow: Flow) -> str:
-    """What keeps the flow from going as fast as it could: its rate, and its provider's."""
-    own = (
-        f"At most {flow.rate:,g} a second, over all workers."
-        if flow.rate
-        else "No rate of its own."
-    )
+def limits(flow: Flow) -> str:
+    """What keeps the flow from going as fast as it could, in sentences: its rate, and its provider's; empty: nothing."""
     provider = _provider_of(flow.lane)
     configured = configured_rates().get(provider or "")
-    shared = (
-        f" {provider} gets at most {configured:,g} calls a second, of all flows."
-        if configured
-        else ""
-    )
-    told = "".join(f" {each.sentence}" for each in lowered() if each.provider == provider)
-    return own + shared + told
+    told = [f"At most {flow.rate:,g} a second, over all workers."] if flow.rate else []
+    if configured:
+        told.append(f"{provider} gets at most {configured:,g} calls a second, of all flows.")
+    told += [each.sentence for each in lowered() if each.provider == provider]
+    return " ".join(told)
 
 
 def _provider_of(lane: str) -> str | None:

@@ -32,7 +32,7 @@ class FlowAdmin(NeverDeleted):
 
     @admin.display(description="pace")
     def pace(self, flow: Flow) -> str:
-        return pace.in_words(flow)
+        return pace.limits(flow) or "As fast as it goes."
 
     def save_model(self, request: HttpRequest, obj: Flow, form: Any, change: bool) -> None:
         """Only what was changed: workers move `next_slot_at` all the time, and must not find it moved back."""
