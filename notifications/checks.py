@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from notifications import pace, providers
 from notifications.housekeeping import SHORTEST_RETENTION_DAYS
 from notifications.providers import configuration
 from notifications.providers.base import Misconfigured
@@ -75,6 +76,28 @@ def bulk(**kwargs: Any) -> list[CheckMessage]:
         problem = f"MAX_BATCH_BYTES is {settings.MAX_BATCH_BYTES}."
         found.append(Error(problem, hint=hint, id="notifications.E025"))
     return found
+
+
+@register()
+def provider_rates(**kwargs: Any) -> list[CheckMessage]:
+    """An unreadable rate keeps the provider's messages waiting, rather than be none."""
+    hint = (
+        "Write calls a second for each, as in smtp=100,twilio=10, or leave it empty for no limit."
+    )
+    try:
+        rates = pace.configured_rates()
+    except ValueError as error:
+        return [Error(f"PROVIDER_RATES: {error}", hint=hint, id="notifications.E022")]
+    unknown = sorted(set(rates) - set(providers.paced_names()))
+    known = f"There are {', '.join(providers.paced_names())}."
+    return [
+        Error(
+            f"PROVIDER_RATES names {name!r}, which is no provider.",
+            hint=known,
+            id="notifications.E023",
+        )
+        for name in unknown
+    ]
 
 
 #: Each of these is a time to wait, in seconds.

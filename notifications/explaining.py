@@ -79,19 +79,21 @@ def explain(
     resent: bool = False,
     policy: str = "",
     circuit: Circuit | None = None,
+    limits: str = "",
     receipts: Sequence[Receipt] = (),
     suppression: Suppression | None = None,
 ) -> str:
     """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
     `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it;
-    `receipts` what came of it; `suppression` that of its address.
+    `limits` the rates of its flow and provider, in sentences (pace.limits); `receipts` what came of it; `suppression`
+    that of its address.
     """
     if notification.erased_at:
         return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."
     told = _Told.by(receipts)
     match notification.status:
         case Status.PENDING:
-            waiting = _pending(notification, last, now, paused, circuit)
+            waiting = _pending(notification, last, now, paused, circuit, limits)
             return f"{waiting}{_never_to_go(notification, now, suppression)}"
         case Status.SENDING:
             return f"Being sent: {_provider(notification)} has had it for {_since(last, now)}."
@@ -115,6 +117,7 @@ def _pending(
     now: datetime,
     paused: bool,
     circuit: Circuit | None,
+    limits: str,
 ) -> str:
     if _is_too_late(notification, now):
         return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
@@ -126,6 +129,8 @@ def _pending(
         )
     if circuit and notification.due_at <= now:
         return f"Held: {trouble(circuit, now)}. That costs it no attempt.{_until(notification)}"
+    if limits and notification.due_at <= now:
+        return f"Waiting for its turn. {limits}{_until(notification)}"
     when = _when(notification, last, now)
     held = f" At present {trouble(circuit, now)}." if circuit else ""
     return f"{when}{_in_brackets(notification, last)}.{held}{_until(notification)}"

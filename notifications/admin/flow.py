@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from notifications import pace
 from notifications.models import Flow
 from users.console import NeverDeleted
 
@@ -17,17 +18,25 @@ from users.console import NeverDeleted
 class FlowAdmin(NeverDeleted):
     """A paused flow's notifications wait, and expire in time. Saving logs who paused it."""
 
-    list_display = ("lane", "project", "state")
+    list_display = ("lane", "project", "state", "rate")
     list_filter = ("paused", "project")
     list_select_related = ("project",)
     ordering = ("project__name", "lane")
-    fields = ("project", "lane", "paused")
-    readonly_fields = ("project", "lane")
+    fields = ("project", "lane", "paused", "rate", "pace")
+    readonly_fields = ("project", "lane", "pace")
 
     @admin.display(description="state")
     def state(self, flow: Flow) -> SafeString:
         status, word = ("expired", "Paused") if flow.paused else ("delivered", "Running")
         return format_html('<span class="ntf-badge ntf-{}">{}</span>', status, word)
+
+    @admin.display(description="pace")
+    def pace(self, flow: Flow) -> str:
+        return pace.limits(flow) or "As fast as it goes."
+
+    def save_model(self, request: HttpRequest, obj: Flow, form: Any, change: bool) -> None:
+        """Only what was changed: workers move `next_slot_at` all the time, and must not find it moved back."""
+        obj.save(update_fields=form.changed_data)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """They are made by themselves, with their first notification."""
