@@ -300,7 +300,7 @@ class Command(BaseCommand):
                 f"{batch.name!r} is {batch.status}. See: manage.py batch show {batch.name!r}"
             )
             return
-        if batch.status == Batch.Status.READY:
+        if batch.status == Batch.Status.READY and batch.scheduled_for:
             self.stdout.write(
                 f"It starts at {batch.scheduled_for:%Y-%m-%d %H:%M:%S} UTC; Ctrl-C only stops watching."
             )
