@@ -371,7 +371,9 @@ class Drain:
         self._free([row for row in rows if (row.wait or 0.0) >= FAR])
 
     def _free(self, rows: list[Claimed]) -> None:
-        """Give back now; where that fails, at the end."""
+        """Give back now, to be claimed again with another slot; where that fails, at the end."""
+        if rows:
+            self.paced_opens_at = 0.0
         try:
             queue.give_back(rows)
         except Exception:

@@ -233,22 +233,23 @@ WITH begun AS (
     SET status = 'sending', provider = %(provider)s, attempt_count = n.attempt_count + 1,
         leased_until = clock_timestamp() + make_interval(secs => %(lease)s)
     FROM unnest(%(ids)s::uuid[], %(fences)s::int[], %(senders)s::text[], %(probes)s::bool[],
-                %(begin_by)s::timestamptz[]) AS claimed (id, fence, sender, probe, begin_by)
+                %(begin_by)s::timestamptz[]) AS claimed (id, fence, sender, probe, begin_by),
+         (SELECT clock_timestamp() AS moment) AS clock
     WHERE n.id = claimed.id AND n.fence = claimed.fence AND n.status = 'pending'
       AND n.leased_until > clock_timestamp()
       AND (n.expires_at IS NULL OR n.expires_at > clock_timestamp())
-      AND (claimed.begin_by IS NULL OR claimed.begin_by >= clock_timestamp())
+      AND (claimed.begin_by IS NULL OR claimed.begin_by >= clock.moment)
       AND NOT EXISTS (SELECT FROM notifications_flow flow WHERE flow.id = n.flow_id AND flow.paused)
       AND (claimed.probe OR NOT EXISTS (
           SELECT FROM notifications_circuit circuit
           WHERE circuit.provider = %(provider)s AND circuit.sender = claimed.sender
             AND circuit.open_until IS NOT NULL
       ))
-    RETURNING n.id, n.fence
+    RETURNING n.id, n.fence, clock.moment
 )
 INSERT INTO notifications_attempt
     (notification_id, fence, provider, started_at, code, detail, provider_message_id)
-SELECT id, fence, %(provider)s, clock_timestamp(), '', '', '' FROM begun
+SELECT id, fence, %(provider)s, moment, '', '', '' FROM begun
 RETURNING notification_id
 """
 

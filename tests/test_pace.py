@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -360,6 +361,22 @@ def test_a_flow_and_its_provider_are_both_kept_to_their_rates(vendor, settings):
     assert len(vendor.given) == 120
     assert most_in_a_second(begun_at(provider="smtp")) <= 40 * 1.04 + 1
     assert most_in_a_second(begun_at(notification__flow=flow)) <= 15 * 1.04 + 1
+
+
+def test_a_row_that_had_its_flows_slot_and_none_of_its_provider_is_not_left_behind(
+    vendor, settings, monkeypatch
+):
+    settings.PROVIDER_RATES = ["smtp=20"]
+    paced(1, 10, lane="email.low", priority="low")
+    take, refusals = ProviderPace.take, iter([True])
+
+    def none_at_first(pace, wanted, precedence):
+        slots = take(pace, wanted, precedence)
+        return replace(slots, count=0, opens_in=0.05) if next(refusals, False) else slots
+
+    monkeypatch.setattr(ProviderPace, "take", none_at_first)
+    join(drain_as_processes(vendor, 1, lane="email.low"))
+    assert len(vendor.given) == 1
 
 
 def test_an_urgent_one_does_not_wait_behind_the_others_of_its_provider(vendor, settings):
