@@ -168,6 +168,7 @@ class Drain:
         self.throttled: float | None = None
         #: When a flow with a rate may be claimed from next (monotonic); infinite where none has anything due.
         self.paced_opens_at = 0.0
+        self.openings_asked_at = 0.0
         self.in_flight = 0
         #: From the pool's threads; None: somebody calls for another look at what is due.
         self.answers: thread_queue.SimpleQueue[Answer | None] = thread_queue.SimpleQueue()
@@ -331,6 +332,7 @@ class Drain:
         self.slots.give_back(len(rows))
 
     def _look_for_openings(self) -> None:
+        self.openings_asked_at = time.monotonic()
         self._ask_again_in(LOOK_FOR_OPENINGS_EVERY)
         if self._waits_for_provider():
             self.paced_opens_at = min(self.paced_opens_at, self.provider_opens_at)
@@ -579,7 +581,9 @@ class Drain:
     def _take(self, answer: Answer | None) -> None:
         if answer is None:
             self.exhausted = False
-            self.paced_opens_at = 0.0
+            # Not with each of a burst of calls: most lanes have no flow with a rate.
+            asks_at = self.openings_asked_at + AFTER_ANOTHER
+            self.paced_opens_at = min(self.paced_opens_at, asks_at)
             return
         moved(self.lane)
         self.in_flight -= 1

@@ -36,6 +36,7 @@ from notifications.bulk.sources import (
 )
 from notifications.bulk.templating import TemplateProblem, Templates
 from notifications.csv_cells import defused
+from notifications.doctor import processes
 from notifications.models import Batch, Channel, Priority
 from users.management.projects import project_named
 from users.models import Project
@@ -303,6 +304,11 @@ class Command(BaseCommand):
         if batch.status == Batch.Status.READY and batch.scheduled_for:
             self.stdout.write(
                 f"It starts at {batch.scheduled_for:%Y-%m-%d %H:%M:%S} UTC; Ctrl-C only stops watching."
+            )
+        if not processes.serves(batch.flow.lane):
+            self.stdout.write(
+                "No worker runs that would send it: it waits until one does (script/server), or send it from another "
+                "shell with manage.py drain."
             )
         try:
             progress = self._watch(batch)
