@@ -169,7 +169,8 @@ class Command(BaseCommand):
     def _source(self, project: Project, files: ExitStack) -> Source:
         if self.options["all_recipients"]:
             batch = batches.named(project.pk, self.options["name"] or "")
-            return RecipientsSource(project.pk, batch.last_recipient_id if batch else None)
+            last_id = batch.last_recipient_id if batch else None
+            return RecipientsSource(project.pk, self.options["channel"], last_id)
         file = files.enter_context(opened(self._path()))
         name = Path(self._path()).name
         if self.options["users"]:
