@@ -384,7 +384,7 @@ def test_a_check_under_way_says_how_many_rows_it_has_read(operator: Client) -> N
 
 def test_a_batch_is_started_and_completes(operator: Client, alice: Project) -> None:
     batch = ready(operator, alice, live="test")
-    assert "2 E-mail messages" in page(operator, act(batch, "start"))
+    assert "2 messages</b>" in page(operator, act(batch, "start"))
     operator.post(act(batch, "start"))
     # Inside a test's transaction the database's now() stands still.
     Notification.objects.update(due_at=timezone.now() - timedelta(minutes=1))

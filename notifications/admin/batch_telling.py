@@ -117,8 +117,8 @@ def live_facts(batch: Batch, badge: SafeString) -> dict[str, Any]:
         "parts": _parts(progress),
         "failures": list(progress.failures.items())[:20],
         "loading": _share_loaded(batch),
+        "refused": is_refused(batch),
         "finished": is_refused(batch) or batch.finished_at is not None,
-        "moves": batch.status == Batch.Status.RUNNING,
     }
 
 
