@@ -267,6 +267,29 @@ def start(batch_id: UUID) -> None:
         _start_if_due(batch_id)
 
 
+def start_at(batch_id: UUID, moment: datetime | None) -> None:
+    """Somebody says when: it runs from then on, or now. Raises Conflict where it is not ready, or was stored for a
+    time of its own; Refused where the moment is past, or too late for it."""
+    batch = Batch.objects.select_related("flow").get(pk=batch_id)
+    if moment and moment <= timezone.now():
+        raise Refused("in_the_past", "This time is past.", "at")
+    if moment and batch.expires_at and moment >= batch.expires_at:
+        raise Refused("before_start", "It would expire before it starts.", "at")
+    if rows_are_timed(batch):
+        raise Conflict("timed", "Its rows were stored for its time, which stays.", "at")
+    with transaction.atomic():
+        changes = {"starts_by_itself": True, "scheduled_for": moment}
+        if not _move(batch_id, (Status.READY,), **changes):
+            raise _conflict(batch_id, "started", "a ready one")
+        _start_if_due(batch_id)
+
+
+def rows_are_timed(batch: Batch) -> bool:
+    """Whether it had its time when it was loaded: each of its rows has it then, and is due no sooner."""
+    first = rows_of(batch).order_by("id").values_list("scheduled_for", flat=True)
+    return next(iter(first[:1]), None) is not None
+
+
 def pause(batch_id: UUID, reason: str = "") -> None:
     """Nothing of it begins any more until it is resumed. Pausing what is paused is fine. Raises Conflict."""
     if _move(batch_id, (Status.READY, Status.RUNNING), status=Status.PAUSED, reason=reason):

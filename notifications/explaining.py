@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from notifications.models import (
     GIVEN_UP,
     Attempt,
+    Batch,
     Channel,
     Circuit,
     FailureKind,
@@ -82,8 +83,9 @@ def explain(
     limits: str = "",
     receipts: Sequence[Receipt] = (),
     suppression: Suppression | None = None,
+    batch: Batch | None = None,
 ) -> str:
-    """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
+    """`last` is the newest attempt; `paused` whether its flow is; `batch` the one of which it is a row; `resent` whether a newer one took its place;
     `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it;
     `limits` the rates of its flow and provider, in sentences (pace.limits); `receipts` what came of it; `suppression`
     that of its address.
@@ -93,7 +95,7 @@ def explain(
     told = _Told.by(receipts)
     match notification.status:
         case Status.PENDING:
-            waiting = _pending(notification, last, now, paused, circuit, limits)
+            waiting = _pending(notification, last, now, paused, circuit, limits, batch)
             return f"{waiting}{_never_to_go(notification, now, suppression)}"
         case Status.SENDING:
             return f"Being sent: {_provider(notification)} has had it for {_since(last, now)}."
@@ -118,11 +120,14 @@ def _pending(
     paused: bool,
     circuit: Circuit | None,
     limits: str,
+    batch: Batch | None,
 ) -> str:
     if _is_too_late(notification, now):
         return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
     if notification.leased_until and notification.leased_until > now:
         return "Being prepared: a worker has just taken it."
+    if batch and batch.status != Batch.Status.RUNNING:
+        return _waits_for(batch)
     if paused:
         return (
             "Held: its flow is paused. It goes out once an administrator lets the flow run again."
@@ -134,6 +139,21 @@ def _pending(
     when = _when(notification, last, now)
     held = f" At present {trouble(circuit, now)}." if circuit else ""
     return f"{when}{_in_brackets(notification, last)}.{held}{_until(notification)}"
+
+
+def _waits_for(batch: Batch) -> str:
+    words = f"It waits: its batch '{batch.name}' is"
+    match batch.status:
+        case Batch.Status.LOADING:
+            return f"{words} still being loaded."
+        case Batch.Status.READY if batch.starts_by_itself and batch.scheduled_for:
+            return f"{words} ready, and starts at {moment(batch.scheduled_for)}."
+        case Batch.Status.READY:
+            return f"{words} ready, and was not started yet."
+        case Batch.Status.CANCELLED:
+            return f"It does not go out: its batch '{batch.name}' is cancelled, and so is this within seconds."
+        case _:
+            return f"{words} {batch.status}."
 
 
 def _is_too_late(notification: Notification, now: datetime) -> bool:

@@ -316,7 +316,7 @@ class Lowered:
     @property
     def sentence(self) -> str:
         return (
-            f"{self.provider} has said at {self.since:%H:%M:%S} UTC that we are too fast: it gets {self.rate:,.3g} calls "
+            f"{self.provider} has said at {self.since:%H:%M:%S} UTC that we are too fast: it gets {self.rate:,.1f} calls "
             "a second at present."
         )
 

@@ -1121,7 +1121,7 @@ def test_a_flows_page_says_how_fast_it_goes_and_why(administrator: Client, setti
     text = administrator.get(page).content.decode()
     assert "At most 12.5 a second" in text
     assert "at most 100 calls a second" in text
-    assert "4 calls a second at present" in text
+    assert "4.0 calls a second at present" in text
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan"])

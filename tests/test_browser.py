@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from notifications.models import Notification
+from notifications import batches, delivery
+from notifications.bulk import staged_loading
+from notifications.models import Batch, Notification
 from tests.factories import (
     ApiKeyFactory,
     NotificationFactory,
@@ -170,3 +173,40 @@ def test_reloading_the_page_that_shows_a_new_key_makes_no_second_one(browser: Br
     browser.driver.refresh()
     browser.find("#result_list", "backend")
     assert ApiKey.objects.count() == 1
+
+
+def test_a_file_is_uploaded_looked_at_started_and_seen_to_complete(
+    browser: Browser, tmp_path: Path, settings: Any
+) -> None:
+    settings.SANDBOX = True
+    ProjectFactory(name="Shop")
+    rows = tmp_path / "customers.csv"
+    rows.write_text(
+        "email,First Name\nada@example.com,Ada\nbob@example.com,<script>owned=1</script>\n"
+    )
+    sign_in(browser)
+    browser.open("/admin/notifications/batch/")
+    browser.click("a", "Send to many")
+    browser.type("input[name=name]", "Spring <b>sale</b>")
+    browser.find("input[name=file]").send_keys(str(rows))
+    browser.type("input[name=title]", "News for {{ first_name }}")
+    browser.type("textarea[name=message]", "Hello {{ first_name }}!")
+    browser.type("textarea[name=html]", "<p id=hello>Hello {{ first_name }}!</p>")
+    Select(browser.driver.find_element(By.NAME, "live")).select_by_value("test")
+    browser.click("button", "Upload and check")
+    browser.find("body", "waits for a worker")
+    # The page itself finds out what the worker does meanwhile.
+    staged_loading.load_next()
+    browser.driver.switch_to.frame(browser.find("iframe"))
+    browser.find("#hello", "Hello Ada!")
+    browser.driver.switch_to.default_content()
+    browser.click("a", "Send now")
+    browser.click("button", "Send now")
+    browser.find("#batch-live", "0 of 2 done")
+    delivery.drain("sandbox")
+    browser.find("#batch-live", "2 of 2 done")
+    batches.tend()
+    browser.find("#batch-live", "Completed")
+    assert Batch.objects.get().status == "completed"
+    assert browser.driver.execute_script("return window.owned") is None
+    assert browser.loaded_from() == {browser.url}

@@ -26,7 +26,7 @@ from notifications.doctor.findings import Severity, error, ok, warning, worst
 from notifications.heartbeats import beat
 from notifications.models import Circuit, Flow, Heartbeat, Pace
 from tests.api.relay import Relay, postgres_socket
-from tests.factories import NotificationFactory, ReceiptFactory
+from tests.factories import BatchFactory, NotificationFactory, ReceiptFactory
 from tests.providers.contract import configure
 from tests.providers.vendors import FakeMailgun, FakeSmtp, FakeTwilio
 
@@ -380,7 +380,7 @@ def test_a_provider_that_said_we_are_too_fast_is_named_with_what_it_gets_now() -
     told = found()["provider_throttled"]
     assert told["severity"] == "warning"
     assert "smtp" in told["sentence"]
-    assert "4 calls a second" in told["sentence"]
+    assert "4.0 calls a second" in told["sentence"]
 
 
 def test_a_provider_that_has_recovered_is_not_named() -> None:
@@ -411,6 +411,14 @@ def test_a_flow_whose_slots_nobody_takes_is_overdue(settings: Any) -> None:
 def test_a_paused_flow_is_named() -> None:
     Flow.objects.filter(id=NotificationFactory().flow_id).update(paused=True)
     assert "email.normal" in found()["flow_paused"]["detail"]
+
+
+def test_a_paused_batch_is_named_with_its_reason_and_is_no_paused_flow() -> None:
+    BatchFactory(name="Spring", status="paused", reason="Most of it failed.")
+    BatchFactory(name="Summer", status="ready")
+    assert "flow_paused" not in found()
+    assert found()["batch_paused"]["sentence"].startswith("1 batch(es)")
+    assert found()["batch_paused"]["detail"] == "Spring: Most of it failed."
 
 
 def test_what_is_held_for_an_operator_is_counted() -> None:

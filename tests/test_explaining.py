@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from notifications.explaining import duration, explain, trouble
-from notifications.models import Attempt, Circuit, Notification, Receipt, Suppression
+from notifications.models import Attempt, Batch, Circuit, Notification, Receipt, Suppression
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -65,6 +65,32 @@ def test_an_overdue_one_waits_for_a_worker() -> None:
 def test_our_own_fault_is_said_to_cost_no_attempt() -> None:
     waiting = notification(due_at=NOW + HOUR)
     assert "costs no attempt" in said(waiting, attempt("misconfigured", "535 log-in failed"))
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "words"),
+    [
+        ("loading", {}, "It waits: its batch 'Spring' is still being loaded."),
+        ("ready", {}, "It waits: its batch 'Spring' is ready, and was not started yet."),
+        (
+            "ready",
+            {"scheduled_for": NOW + HOUR},
+            "It waits: its batch 'Spring' is ready, and starts at 4 May 2026, 13:00 UTC.",
+        ),
+        ("paused", {}, "It waits: its batch 'Spring' is paused."),
+        (
+            "cancelled",
+            {},
+            "It does not go out: its batch 'Spring' is cancelled, and so is this within seconds.",
+        ),
+    ],
+)
+def test_a_row_of_a_batch_waits_as_its_batch_does(
+    status: str, fields: dict[str, Any], words: str
+) -> None:
+    batch = Batch(name="Spring", status=status, **fields)
+    told = said(notification(), paused=True, batch=batch)
+    assert told == words
 
 
 def test_a_paused_flow_holds_what_waits_but_not_what_a_worker_has() -> None:

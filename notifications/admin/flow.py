@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -18,12 +19,23 @@ from users.console import NeverDeleted
 class FlowAdmin(NeverDeleted):
     """A paused flow's notifications wait, and expire in time. Saving logs who paused it."""
 
-    list_display = ("lane", "project", "state", "rate")
+    list_display = ("lane", "project", "of_batch", "state", "rate")
     list_filter = ("paused", "project")
-    list_select_related = ("project",)
-    ordering = ("project__name", "lane")
-    fields = ("project", "lane", "paused", "rate", "pace")
-    readonly_fields = ("project", "lane", "pace")
+    list_select_related = ("project", "batch")
+    ordering = ("project__name", "lane", "id")
+    fields = ("project", "lane", "of_batch", "paused", "rate", "pace")
+    readonly_fields = ("project", "lane", "of_batch", "pace")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """A batch's flow is paused and resumed with its batch, which knows whether it may run."""
+        return (*self.readonly_fields, "paused") if obj and obj.batch_id else self.readonly_fields
+
+    @admin.display(description="batch")
+    def of_batch(self, flow: Flow) -> str | SafeString:
+        if flow.batch is None:
+            return "-"
+        page = reverse("admin:notifications_batch_change", args=[flow.batch.pk])
+        return format_html('<a class="ntf-link" href="{}">{}</a>', page, flow.batch.name)
 
     @admin.display(description="state")
     def state(self, flow: Flow) -> SafeString:

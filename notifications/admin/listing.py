@@ -18,9 +18,12 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from notifications.admin.search import as_uuid
 from notifications.ids import first_of
 from notifications.models import (
+    Batch,
     Channel,
+    Flow,
     NotificationQuerySet,
     Priority,
     Status,
@@ -135,6 +138,28 @@ class ProjectFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return _narrowed_by_id(queryset, "project_id", self.value())
+
+
+class BatchFilter(admin.SimpleListFilter):
+    """Where a batch's page leads; it has nothing to offer before."""
+
+    title = parameter_name = "batch"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """A batch that is not there is a choice too: without one, Django leaves the filter out, and lists all."""
+        given = request.GET.get("batch", "")
+        id = as_uuid(given)
+        names = Batch.objects.filter(pk=id).values_list("name", flat=True) if id else []
+        return [(given, next(iter(names), "No such batch"))] if given else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() is None:
+            return queryset
+        id = as_uuid(self.value() or "")
+        flow = Flow.objects.filter(batch_id=id).first() if id else None
+        if flow is None:
+            return queryset.none()
+        return newest(queryset.filter(row_number__isnull=False), flow_id=flow.pk)
 
 
 class RecipientFilter(admin.SimpleListFilter):

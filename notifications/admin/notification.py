@@ -25,6 +25,7 @@ from notifications.admin import search
 from notifications.admin.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
 from notifications.admin.circuit import holding
 from notifications.admin.listing import (
+    BatchFilter,
     ChannelFilter,
     CreatedFilter,
     HeldFilter,
@@ -70,6 +71,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
         KindFilter,
         CreatedFilter,
         RecipientFilter,
+        BatchFilter,
     )
     list_select_related = ("project",)
     ordering = ("-id",)
@@ -162,6 +164,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
                 attempts[-1] if attempts else None,
                 timezone.now(),
                 paused=notification.flow.paused,
+                batch=notification.flow.batch,
                 resent=hasattr(notification, "resent_as"),
                 policy=notification.project.unknown_policy,
                 circuit=holding(notification),
@@ -186,7 +189,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
         )
         if request.resolver_match and request.resolver_match.url_name == self._url("changelist"):
             return found.defer("message", "html", "metadata", "failure_detail")
-        return found.select_related("project", "flow", "recipient", "api_key", "resent_as")
+        return found.select_related("project", "flow__batch", "recipient", "api_key", "resent_as")
 
     # -- acts: by the list's menu or by a button, always confirmed, done by POST only ------------------------
 

@@ -61,9 +61,14 @@ def preview(notification: Notification) -> Preview | None:
         return None
     return Preview(
         message=message,
-        frame=_NOTHING_IS_LOADED + message.html if message.html else "",
+        frame=harmless(message.html) if message.html else "",
         length=sms_length(message.text) if notification.channel == Channel.SMS else "",
     )
+
+
+def harmless(html: str) -> str:
+    """For the `srcdoc` of a frame with `sandbox=""`: it shows itself, and loads and runs nothing."""
+    return _NOTHING_IS_LOADED + html
 
 
 def _content(notification: Notification) -> Content:

@@ -36,6 +36,12 @@ _MENU = {
             "notifications.view_notification",
         ),
         Entry(
+            "Batches",
+            "campaign",
+            "admin:notifications_batch_changelist",
+            "notifications.view_batch",
+        ),
+        Entry(
             "Suppressions",
             "unsubscribe",
             "admin:notifications_suppression_changelist",

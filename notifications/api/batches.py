@@ -33,15 +33,14 @@ from notifications.api.serializers import LONGEST_MESSAGE, LONGEST_TITLE
 from notifications.api.views import PAGING, NeedsLength, WithQuotaHeaders, as_uuid, problems
 from notifications.batches import Plan
 from notifications.bulk import results
-from notifications.bulk.reading import UnreadableFile
-from notifications.bulk.sources import FileSource, digest_of
-from notifications.bulk.staging import stage
-from notifications.bulk.templating import TemplateProblem, Templates
+from notifications.bulk.sources import digest_of
+from notifications.bulk.staging import refuse_at_once, stage
 from notifications.models import Batch, Channel, Priority
 from notifications.newest import newest
 from users.api.fields import ChoiceField, StrictSerializer, TextField, ZonedDateTimeField
 from users.api.views import caller_of, project_of
 from users.models import Scope
+from users.refusals import Refused
 
 _ID = OpenApiParameter("id", str, OpenApiParameter.PATH)
 
@@ -323,15 +322,17 @@ def _asked_for(request: Request) -> tuple[Plan, BinaryIO]:
 
 
 def _check(asked: dict[str, Any], file: Any) -> None:
-    """What can be said at once: the templates, and the beginning of the file."""
     try:
-        templates = Templates(asked["title"], asked["message"], asked["html"])
-        source = FileSource(file, asked["file_name"], asked["encoding"])
-        templates.require_columns(source.columns)
-    except TemplateProblem as problem:
-        raise ValidationError({problem.field: [str(problem)]}, problem.code) from problem
-    except UnreadableFile as error:
-        raise ValidationError({"file": [str(error)]}, "unreadable") from error
+        refuse_at_once(
+            asked["title"],
+            asked["message"],
+            asked["html"],
+            file,
+            asked["file_name"],
+            asked["encoding"],
+        )
+    except Refused as refusal:
+        raise ValidationError({refusal.field: [refusal.detail]}, refusal.code) from refusal
 
 
 def _plan(request: Request, asked: dict[str, Any], file: Any) -> Plan:

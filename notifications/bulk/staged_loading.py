@@ -81,7 +81,9 @@ def _is_good(batch: Batch, source: Source, templates: Templates) -> bool:
     """Keeps the report with the batch, and refuses one with nothing to send, or with errors that are not to be skipped."""
 
     def on_chunk(report: Report) -> None:
-        Batch.objects.filter(pk=batch.pk).update(leased_until=Now() + LOADING_LEASE)
+        Batch.objects.filter(pk=batch.pk).update(
+            leased_until=Now() + LOADING_LEASE, report={"checked": report.rows}
+        )
 
     with Seen() as seen:
         checker = Checker(batch.channel, templates, batch.once_per_address, seen)

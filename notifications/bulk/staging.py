@@ -14,10 +14,30 @@ from django.db import transaction
 
 from notifications import batches
 from notifications.batches import Plan
+from notifications.bulk.reading import UnreadableFile
+from notifications.bulk.sources import FileSource
+from notifications.bulk.templating import TemplateProblem, Templates
 from notifications.models import Batch, StagedPart
+from users.refusals import Refused
 
 #: Bytes of a piece.
 PART = 1 << 20
+
+
+def refuse_at_once(
+    title: str, message: str, html: str, file: BinaryIO, file_name: str, encoding: str
+) -> None:
+    """What can be said before a worker reads all of it: the templates, and the beginning of the file.
+
+    Raises Refused, naming title, message, html or file.
+    """
+    try:
+        templates = Templates(title, message, html)
+        templates.require_columns(FileSource(file, file_name, encoding).columns)
+    except TemplateProblem as problem:
+        raise Refused(problem.code, str(problem), problem.field) from problem
+    except UnreadableFile as error:
+        raise Refused("unreadable", str(error), "file") from error
 
 
 def stage(plan: Plan, file: BinaryIO) -> Batch:

@@ -30,6 +30,7 @@ OF_DATABASE: tuple[Examination, ...] = (
     backlog.circuits,
     backlog.paces,
     backlog.paused,
+    backlog.paused_batches,
     backlog.held,
     backlog.receipts,
     backlog.ledger,

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 from notifications import invariants, pace, providers
 from notifications.doctor.findings import Finding, error, ok, warning
-from notifications.models import SANDBOX_LANE, Circuit, Flow, Notification, Receipt
+from notifications.models import SANDBOX_LANE, Batch, Circuit, Flow, Notification, Receipt
 
 #: Seconds a lane may be overdue before somebody should look, and before it is called an error.
 OVERDUE_WARNING = 30.0
@@ -82,7 +82,10 @@ def _without_provider(lane: Lane) -> Finding:
 
 
 def paused() -> Iterator[Finding]:
-    flows = list(Flow.objects.filter(paused=True).select_related("project").order_by("id")[:MOST])
+    # A batch's flow is paused whenever the batch does not run.
+    flows = list(
+        Flow.objects.filter(paused=True, batch=None).select_related("project").order_by("id")[:MOST]
+    )
     if flows:
         named = "; ".join(str(flow) for flow in flows[:5])
         yield warning(
@@ -91,6 +94,21 @@ def paused() -> Iterator[Finding]:
             f"{_counted(len(flows))} flow(s) are paused: nothing of them goes out.",
             "An administrator lets them run again, in the admin under Flows. What reaches its expires_at expires.",
             named + (" ..." if len(flows) > 5 else ""),
+        )
+
+
+def paused_batches() -> Iterator[Finding]:
+    paused = Batch.objects.filter(status=Batch.Status.PAUSED, finished_at=None)
+    found = list(paused.order_by("id").only("name", "reason")[:MOST])
+    if found:
+        named = "; ".join(f"{batch.name}: {batch.reason or 'by a person'}" for batch in found[:5])
+        yield warning(
+            "batches",
+            "batch_paused",
+            f"{_counted(len(found))} batch(es) are paused: the rest of them waits.",
+            "Resume or cancel each, in the admin under Batches or with manage.py batch. What reaches its expires_at "
+            "expires.",
+            named + (" ..." if len(found) > 5 else ""),
         )
 
 
