@@ -1,7 +1,7 @@
 """Notifications a second by POST /notifications/batch, beside the same ones posted one by one.
 
 To people who exist, live key, limiter and logging on, commit synchronous. The single calls come over 16 connections, at
-which they are about fastest, the calls of 1,000 over two. They take turns, and the ratio is the median of the rounds'.
+which they are about fastest, the calls of 1,000 over four. They take turns, and the ratio is the median of the rounds'.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.figures import Figures
 
 BATCH = "/api/v1/notifications/batch"
 ITEMS = 1000
-SINGLE_CONNECTIONS, BATCH_CONNECTIONS = 16, 2
+SINGLE_CONNECTIONS, BATCH_CONNECTIONS = 16, 4
 
 
 def run(seconds: float, rounds: int) -> Figures:

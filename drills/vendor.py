@@ -20,7 +20,7 @@ import socket
 import struct
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,7 +58,7 @@ class Behaviour:
 
     `delay`: seconds before anything of that. `stage`: for SMTP, where it happens: at `mail`, `rcpt` or the final `dot`
     (535 and 530: at the log-in and, for those who are logged in, at `mail`). `only`: for recipients that contain this;
-    the others are accepted.
+    the others are accepted. `above`: while it has accepted fewer than this in the last second, it accepts.
     """
 
     how: str = "accept"
@@ -67,6 +67,7 @@ class Behaviour:
     retry_after: int = 0
     stage: str = "dot"
     only: str = ""
+    above: int = 0
 
 
 ACCEPT = Behaviour()
@@ -151,6 +152,8 @@ class Vendors:
         self.reports = dict.fromkeys(VENDORS, SILENCE)
         self.reporting: set[asyncio.Task[None]] = set()
         self.open_calls: Counter[str] = Counter()
+        #: When each of the last second was accepted, where only what is above a number is refused.
+        self.lately: defaultdict[str, deque[float]] = defaultdict(deque)
 
     async def serve(self) -> None:
         """Listen, say where, and go on until SIGTERM."""
@@ -183,7 +186,21 @@ class Vendors:
 
     def behaviour_for(self, vendor: str, to: str) -> Behaviour:
         behaviour = self.behaviours[vendor]
-        return behaviour if behaviour.only in to else ACCEPT
+        if behaviour.only not in to or (
+            behaviour.above and self._is_slow_enough(vendor, behaviour)
+        ):
+            return ACCEPT
+        return behaviour
+
+    def _is_slow_enough(self, vendor: str, behaviour: Behaviour) -> bool:
+        """Counts it, if so."""
+        lately, now = self.lately[vendor], time.monotonic()
+        while lately and lately[0] <= now - 1:
+            lately.popleft()
+        if len(lately) >= behaviour.above:
+            return False
+        lately.append(now)
+        return True
 
     # -- control ----------------------------------------------------------------------------------------
 

@@ -224,8 +224,10 @@ def named(project_id: int, name: str) -> Batch | None:
 
 def loaded(batch_id: UUID) -> None:
     """All rows are stored. It starts, if it starts by itself and its time has come."""
-    if _move(batch_id, (Status.LOADING,), status=Status.READY, loaded_at=Now(), leased_until=None):
-        _start_if_due(batch_id)
+    ready = {"status": Status.READY, "loaded_at": Now(), "leased_until": None}
+    with transaction.atomic():
+        if _move(batch_id, (Status.LOADING,), **ready):
+            _start_if_due(batch_id)
 
 
 def loading_lease(batch: Batch) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
+from notifications import pace, providers
 from notifications.housekeeping import SHORTEST_RETENTION_DAYS
 from notifications.providers import configuration
 from notifications.providers.base import Misconfigured
@@ -60,6 +61,43 @@ def request_rate(**kwargs: Any) -> list[CheckMessage]:
         hint = "Write requests/seconds, as in 6000/60, or leave it empty for no limit."
         return [Error(f"RATE_LIMIT: {error}", hint=hint, id="notifications.E008")]
     return []
+
+
+@register()
+def bulk(**kwargs: Any) -> list[CheckMessage]:
+    """What a batch may fail and weigh."""
+    found: list[CheckMessage] = []
+    if not 0 < settings.BATCH_FAILURE_LIMIT <= 1:
+        hint = "It is a share of a batch's last 1,000 calls: 0.2 is a fifth, 1 never pauses."
+        problem = f"BATCH_FAILURE_LIMIT is {settings.BATCH_FAILURE_LIMIT:g}."
+        found.append(Error(problem, hint=hint, id="notifications.E024"))
+    if settings.MAX_BATCH_BYTES <= 0:
+        hint = "It is the size of an upload in bytes, for example 256000000."
+        problem = f"MAX_BATCH_BYTES is {settings.MAX_BATCH_BYTES}."
+        found.append(Error(problem, hint=hint, id="notifications.E025"))
+    return found
+
+
+@register()
+def provider_rates(**kwargs: Any) -> list[CheckMessage]:
+    """An unreadable rate keeps the provider's messages waiting, rather than be none."""
+    hint = (
+        "Write calls a second for each, as in smtp=100,twilio=10, or leave it empty for no limit."
+    )
+    try:
+        rates = pace.configured_rates()
+    except ValueError as error:
+        return [Error(f"PROVIDER_RATES: {error}", hint=hint, id="notifications.E022")]
+    unknown = sorted(set(rates) - set(providers.paced_names()))
+    known = f"There are {', '.join(providers.paced_names())}."
+    return [
+        Error(
+            f"PROVIDER_RATES names {name!r}, which is no provider.",
+            hint=known,
+            id="notifications.E023",
+        )
+        for name in unknown
+    ]
 
 
 #: Each of these is a time to wait, in seconds.

@@ -93,6 +93,9 @@ def sign_of(answer: Sent | ProviderError) -> Sign:
         return WORKS
     if answer.retry_after:
         return Sign(Circuit.Cause.THROTTLED, answer.code, answer.detail, answer.retry_after)
+    if answer.throttled:
+        # It works, and we are too fast: the pace is lowered instead (pace.py).
+        return WORKS
     unreachable = answer.code == "connection_failed"
     cause = Circuit.Cause.UNREACHABLE if unreachable else Circuit.Cause.FAILING
     return Sign(cause, answer.code, answer.detail)

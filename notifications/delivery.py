@@ -12,7 +12,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
@@ -31,6 +32,16 @@ from django.db import (
 from notifications import providers, queue, receipts
 from notifications.circuits import Breaker, Observation, Sign, sign_of
 from notifications.models import LANES, SANDBOX_LANE
+from notifications.pace import (
+    HORIZON,
+    IN_TURN,
+    ORDINARY,
+    URGENT,
+    Precedence,
+    Slots,
+    Timetable,
+    pace_of,
+)
 from notifications.providers.base import (
     Ambiguous,
     Message,
@@ -45,7 +56,7 @@ from notifications.providers.deadline import Deadline
 from notifications.queue import Claimed, Settlement
 from notifications.rendering import render
 from notifications.retry import Verdict, judge
-from notifications.slots import slots_of
+from notifications.slots import YIELDS, slots_of
 from notifications.watchdog import moved
 
 log = structlog.get_logger(__name__)
@@ -59,6 +70,16 @@ DATABASE_AWAY_WAIT = 1.0
 
 #: Seconds between two looks for rows that are claimed alone.
 LOOK_FOR_SINGLES_EVERY = 1.0
+#: Seconds after which a drain that waits for a slot asks again, at the latest: a rate may have been raised.
+LOOK_FOR_OPENINGS_EVERY = 0.5
+#: Seconds before it asks again where it was to find one and another worker had it.
+AFTER_ANOTHER = 0.02
+#: Up to so many seconds later than it could, so that not all workers ask at the same moment.
+SPREAD = 0.015
+#: A row whose slot is further away (seconds) is not kept until then.
+FAR = 1.0
+#: Seconds after which a drain that only waits looks whether it is to stop.
+LOOK_WHETHER_TO_STOP = 0.25
 
 DATABASE_ERRORS = (DatabaseError, InterfaceError)
 
@@ -72,11 +93,15 @@ BEGUN_TOO_LATE = Temporary("begun_too_late")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one call: for the notification, and as a sign of how the provider is."""
+    """What came of one call: for the notification, and as a sign of how the provider is.
+
+    `throttled`: it said that we are too fast.
+    """
 
     row: Claimed
     settlement: Settlement
     sign: Sign | None
+    throttled: bool = False
 
 
 def never() -> bool:
@@ -133,6 +158,17 @@ class Drain:
         self.slots = slots_of(provider)
         self.breaker = _breaker_of(provider)
         self.claimed: deque[Claimed] = deque()
+        self.pace = pace_of(provider.name) if provider.has_circuit else None
+        #: What has a slot of its flow, and what begins at its moment; each row has a thread kept for it.
+        self.of_flows = Timetable()
+        self.timetable = Timetable()
+        #: When the provider has a slot for what is claimed (monotonic); 0 where nothing waits for one.
+        self.provider_opens_at = 0.0
+        #: Seconds since the call began to which the provider said that we are too fast.
+        self.throttled: float | None = None
+        #: When a flow with a rate may be claimed from next (monotonic); infinite where none has anything due.
+        self.paced_opens_at = 0.0
+        self.openings_asked_at = 0.0
         self.in_flight = 0
         #: From the pool's threads; None: somebody calls for another look at what is due.
         self.answers: thread_queue.SimpleQueue[Answer | None] = thread_queue.SimpleQueue()
@@ -154,7 +190,7 @@ class Drain:
         finally:
             # Also after an error that nobody foresaw: else its slots were gone, and others yielded to it for ever.
             self.slots.leave(self.lane)
-            self.slots.give_back(self.in_flight)
+            self.slots.give_back(self._held())
         self._give_back()
         if self.trouble:
             raise self.trouble
@@ -166,6 +202,8 @@ class Drain:
             # while calls are under way.
             self._settle()
             self._observe()
+            self._waits_for_provider()
+            self._keep_pace()
             self._refill()
             self._claim_ahead()
             if self._is_finished():
@@ -173,9 +211,12 @@ class Drain:
             self._collect_answers()
 
     def _is_finished(self) -> bool:
-        if self.in_flight or self.unsettled:
+        if self._held() or self.unsettled:
             return False
-        return self._must_not_begin() or self._has_nothing_to_begin()
+        return self._must_not_begin() or self._waits_for_nothing()
+
+    def _waits_for_nothing(self) -> bool:
+        return self._has_nothing_to_begin() and self.paced_opens_at == float("inf")
 
     def look_again(self) -> None:
         """Something is due that was not at the last claim. For other threads: a slow call must not hide it."""
@@ -191,22 +232,157 @@ class Drain:
     def _refill(self) -> None:
         """Put as many rows in flight as there are free slots."""
         while not (self._must_not_begin() or self._has_nothing_to_begin()):
+            if self._waits_for_provider():
+                with self._using(0):
+                    self._give_back_what_waits_too_long()
+                return
             free = self.slots.take(self.lane, self.slots.size, self._look_for_slots)
-            in_flight = self.in_flight
-            try:
+            with self._using(free):
                 self._give_back_what_waits_too_long()
                 if not free:
                     return
                 self._fill(free)
-            except Exception as error:
-                # Whatever it is: what is in flight has to be settled before the drain may end.
-                self._note_trouble(error)
-            finally:
-                self.slots.give_back(free - (self.in_flight - in_flight))
+
+    @contextmanager
+    def _using(self, slots: int) -> Iterator[None]:
+        """Give back those of the slots in which nothing is in flight, or waits for its moment, at the end."""
+        held = self._held()
+        try:
+            yield
+        except Exception as error:
+            # Whatever it is: what is in flight has to be settled before the drain may end.
+            self._note_trouble(error)
+        finally:
+            self.slots.give_back(slots - (self._held() - held))
+
+    def _held(self) -> int:
+        return self.in_flight + len(self.of_flows) + len(self.timetable)
 
     def _fill(self, free: int) -> None:
         if self.claimed or self._claim():
-            self._begin([self.claimed.popleft() for _ in range(min(free, len(self.claimed)))])
+            rows = [self.claimed.popleft() for _ in range(min(free, len(self.claimed)))]
+            self._keep_until_its_slot([row for row in rows if row.wait is not None])
+            left = self._pass_on([row for row in rows if row.wait is None], self._precedence())
+            self.claimed.extendleft(reversed(left))
+
+    def _precedence(self) -> Precedence:
+        """At the provider's slots. Now and then another lane comes before the urgent ones, as in slots.py."""
+        if self.lane.endswith(".high"):
+            return URGENT
+        return IN_TURN if random.random() < 1 / YIELDS else ORDINARY  # noqa: S311  (no secret)
+
+    # -- rows that have a slot (pace.py) ----------------------------------------------------------------
+
+    def _keep_pace(self) -> None:
+        """Begin what has its slot now, and claim what has one soon."""
+        if self._must_not_begin():
+            return self._put_off()
+        self._begin_what_has_its_slot()
+        if time.monotonic() >= self.paced_opens_at:
+            self._look_for_openings()
+            self._begin_what_has_its_slot()
+
+    def _begin_what_has_its_slot(self) -> None:
+        with self._using(0):
+            # Urgent: what has a slot of its flow must not miss it.
+            self._free(self._pass_on(self.of_flows.due(time.monotonic()), URGENT))
+        with self._using(0):
+            self._begin_in_time(self.timetable.due(time.monotonic()))
+
+    def _begin_in_time(self, rows: list[Claimed]) -> None:
+        """What has missed its slot was given back, and may be claimed again at once."""
+        if self._begin(rows) < len(rows):
+            self.exhausted = False
+            self.paced_opens_at = 0.0
+
+    def _pass_on(self, rows: list[Claimed], precedence: Precedence) -> list[Claimed]:
+        """Begin them, or keep them until their slots of the provider. Returns those for which there is none yet."""
+        try:
+            slots = self._slots_of_provider(len(rows), precedence)
+        except Exception:
+            self.unbegun += rows
+            raise
+        if slots is None:
+            self._begin_in_time(rows)
+            return []
+        now = time.monotonic()
+        self.timetable.add(slots.give_out(rows), now)
+        if slots.count < len(rows):
+            self.provider_opens_at = now + slots.next_opening
+        return rows[slots.count :]
+
+    def _slots_of_provider(self, wanted: int, precedence: Precedence) -> Slots | None:
+        if not (wanted and self.pace and self.pace.rate()):
+            return None
+        slots = self.pace.take(1 if precedence is IN_TURN else wanted, precedence)
+        # The question was answered: to wait for a slot is no standstill.
+        moved(self.lane)
+        return slots
+
+    def _waits_for_provider(self) -> bool:
+        """Whether the provider's next slot is still to come. Forgets it when it is there."""
+        if self.provider_opens_at > time.monotonic():
+            return True
+        self.provider_opens_at = 0.0
+        return False
+
+    def _put_off(self) -> None:
+        rows = self.of_flows.clear() + self.timetable.clear()
+        self.unbegun += rows
+        self.slots.give_back(len(rows))
+
+    def _look_for_openings(self) -> None:
+        self.openings_asked_at = time.monotonic()
+        self._ask_again_in(LOOK_FOR_OPENINGS_EVERY)
+        if self._waits_for_provider():
+            self.paced_opens_at = min(self.paced_opens_at, self.provider_opens_at)
+            return
+        free = self.slots.take(self.lane, self.slots.size, self._look_for_slots)
+        with self._using(free):
+            if free:
+                self._claim_paced(free)
+
+    def _claim_paced(self, free: int) -> None:
+        opening = queue.next_opening(self.lane, self.provider.name)
+        if opening is None:
+            # What waited for a slot may have lost its rate, and be another claim's.
+            self.exhausted = False
+            return self._ask_again_in(float("inf"))
+        moved(self.lane)
+        self._look_for_paced_singles()
+        if opening > 0:
+            later = opening + random.random() * SPREAD  # noqa: S311  (jitter, not a secret)
+            return self._ask_again_in(min(later, LOOK_FOR_OPENINGS_EVERY))
+        limit = min(free, self._most_within(HORIZON))
+        rows = queue.claim_paced(self.lane, self.provider.name, limit, settings.CLAIM_LEASE)
+        self._keep_until_its_slot([row for row in rows if not row.suppressed])
+        self._cancel([row for row in rows if row.suppressed])
+        self._ask_again_in(0.0 if rows else AFTER_ANOTHER)
+
+    def _ask_again_in(self, seconds: float) -> None:
+        self.paced_opens_at = time.monotonic() + seconds
+
+    def _look_for_paced_singles(self) -> None:
+        """Those wait for a slot as well, unseen by a claim that found nothing."""
+        if time.monotonic() - self.singles_looked_for_at > LOOK_FOR_SINGLES_EVERY:
+            self.exhausted = False
+
+    def _keep_until_its_slot(self, rows: list[Claimed]) -> None:
+        now = time.monotonic()
+        self.of_flows.add((row for row in rows if (row.wait or 0.0) < FAR), now)
+        self._free([row for row in rows if (row.wait or 0.0) >= FAR])
+
+    def _free(self, rows: list[Claimed]) -> None:
+        """Give back now, to be claimed again with another slot; where that fails, at the end."""
+        if rows:
+            self.paced_opens_at = 0.0
+        try:
+            queue.give_back(rows)
+        except Exception:
+            self.unbegun += rows
+            raise
+
+    # -- claim and begin, continued ---------------------------------------------------------------------
 
     def _claim_ahead(self) -> None:
         """Have rows ready for the next free slots, where a quarter of a lease is enough to begin the ones before them.
@@ -218,7 +394,7 @@ class Drain:
         looks_for_singles = now - self.singles_looked_for_at > LOOK_FOR_SINGLES_EVERY
         if self.exhausted or is_slow or looks_for_singles or self._must_not_begin():
             return
-        if len(self.claimed) >= self.slots.size:
+        if len(self.claimed) >= min(self.slots.size, self._claim_size()):
             return
         try:
             self._claim()
@@ -281,17 +457,24 @@ class Drain:
         """What can be begun within half a lease at the present pace, and at least what the slots hold."""
         pace = self.settled / max(time.monotonic() - self.started, 0.1)
         within_half_a_lease = int(pace * settings.CLAIM_LEASE / 2)
-        return max(self.slots.size, min(within_half_a_lease, LARGEST_CLAIM))
+        size = max(self.slots.size, min(within_half_a_lease, LARGEST_CLAIM))
+        return min(size, self._most_within(settings.CLAIM_LEASE / 4))
 
-    def _begin(self, rows: list[Claimed]) -> None:
+    def _most_within(self, seconds: float) -> int:
+        """How many calls the provider's pace allows in so many seconds, and at least one."""
+        rate = self.pace.rate() if self.pace else None
+        return LARGEST_CLAIM if rate is None else 1 + int(min(rate * seconds, LARGEST_CLAIM))
+
+    def _begin(self, rows: list[Claimed]) -> int:
+        """Returns how many of them are in flight now."""
         try:
-            self._send_those_begun(rows)
+            return self._send_those_begun(rows) if rows else 0
         except Exception:
             # Given back at the end. That changes nothing of one that is being sent.
             self.unbegun += rows
             raise
 
-    def _send_those_begun(self, rows: list[Claimed]) -> None:
+    def _send_those_begun(self, rows: list[Claimed]) -> int:
         messages = {row.id: message for row in rows if (message := self._render(row))}
         began_at = time.monotonic()
         begun = self._record_begin([row for row in rows if row.id in messages])
@@ -300,6 +483,7 @@ class Drain:
             if row.id in begun:
                 self._hand_over(row, messages[row.id], began_at)
         queue.give_back([row for row in rows if row.id in messages and row.id not in begun])
+        return len(begun)
 
     def _record_begin(self, rows: list[Claimed]) -> set[UUID]:
         try:
@@ -366,7 +550,8 @@ class Drain:
             misconfigured_wait=settings.CIRCUIT_FIRST_REST,
         )
         settlement = Settlement(row.id, row.fence, verdict, time.monotonic() - began_at)
-        self.answers.put(Answer(row, settlement, None if late else sign_of(answer)))
+        throttled = isinstance(answer, Temporary) and answer.throttled
+        self.answers.put(Answer(row, settlement, None if late else sign_of(answer), throttled))
 
     # -- settle -----------------------------------------------------------------------------------------
 
@@ -375,21 +560,37 @@ class Drain:
         if self.unsettled and not self.in_flight:
             return
         try:
-            self._take(self.answers.get(timeout=DATABASE_AWAY_WAIT))
+            self._take(self.answers.get(timeout=self._patience()))
             gather_until = time.monotonic() + GATHER
             while self.in_flight:
                 self._take(self.answers.get(timeout=max(gather_until - time.monotonic(), 0)))
         except thread_queue.Empty:
             return
 
+    def _patience(self) -> float:
+        """Seconds until there is something to do, even if nobody answers or calls."""
+        if self._must_not_begin():
+            return DATABASE_AWAY_WAIT
+        opens_in = self.paced_opens_at - time.monotonic()
+        if self.provider_opens_at:
+            opens_in = min(opens_in, self.provider_opens_at - time.monotonic())
+        next_moment = min(self.of_flows.until_next(), self.timetable.until_next())
+        longest = DATABASE_AWAY_WAIT if self.in_flight else LOOK_WHETHER_TO_STOP
+        return max(min(next_moment, opens_in, longest), 0.0)
+
     def _take(self, answer: Answer | None) -> None:
         if answer is None:
             self.exhausted = False
+            # Not with each of a burst of calls: most lanes have no flow with a rate.
+            asks_at = self.openings_asked_at + AFTER_ANOTHER
+            self.paced_opens_at = min(self.paced_opens_at, asks_at)
             return
         moved(self.lane)
         self.in_flight -= 1
         self.slots.give_back(1)
         self.unsettled.append(answer.settlement)
+        if answer.throttled:
+            self.throttled = answer.settlement.seconds
         if self.breaker and answer.sign:
             row = answer.row
             self.observed.append(Observation(row.sender, answer.sign, row.probe))
@@ -413,10 +614,12 @@ class Drain:
     def _observe(self) -> None:
         """Tell the breaker, before anything more is begun. What it could not store, the next calls show again."""
         observed, self.observed = self.observed, []
-        if self.breaker is None:
-            return
+        throttled, self.throttled = self.throttled, None
         try:
-            self.breaker.note(observed)
+            if self.pace and throttled is not None:
+                self.pace.lower(throttled)
+            if self.breaker:
+                self.breaker.note(observed)
         except DATABASE_ERRORS as error:
             self._note_trouble(error)
 

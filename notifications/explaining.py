@@ -80,20 +80,22 @@ def explain(
     resent: bool = False,
     policy: str = "",
     circuit: Circuit | None = None,
+    limits: str = "",
     receipts: Sequence[Receipt] = (),
     suppression: Suppression | None = None,
     batch: Batch | None = None,
 ) -> str:
-    """`last` is the newest attempt; `paused` whether its flow is; `batch` the one of which it is a row; `resent` whether a newer one took its place;
+    """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
     `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it;
-    `receipts` what came of it; `suppression` that of its address.
+    `limits` the rates of its flow and provider, in sentences (pace.limits); `receipts` what came of it; `suppression`
+    that of its address; `batch` the one of which it is a row.
     """
     if notification.erased_at:
         return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."
     told = _Told.by(receipts)
     match notification.status:
         case Status.PENDING:
-            waiting = _pending(notification, last, now, paused, circuit, batch)
+            waiting = _pending(notification, last, now, paused, circuit, limits, batch)
             return f"{waiting}{_never_to_go(notification, now, suppression)}"
         case Status.SENDING:
             return f"Being sent: {_provider(notification)} has had it for {_since(last, now)}."
@@ -117,6 +119,7 @@ def _pending(
     now: datetime,
     paused: bool,
     circuit: Circuit | None,
+    limits: str,
     batch: Batch | None,
 ) -> str:
     if _is_too_late(notification, now):
@@ -131,6 +134,8 @@ def _pending(
         )
     if circuit and notification.due_at <= now:
         return f"Held: {trouble(circuit, now)}. That costs it no attempt.{_until(notification)}"
+    if limits and notification.due_at <= now:
+        return f"Waiting for its turn. {limits}{_until(notification)}"
     when = _when(notification, last, now)
     held = f" At present {trouble(circuit, now)}." if circuit else ""
     return f"{when}{_in_brackets(notification, last)}.{held}{_until(notification)}"

@@ -13,11 +13,12 @@ from time import monotonic
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, F, Func, Value, When
 from django.db.models.functions import Now
 
 from notifications.models import (
     Attempt,
+    Batch,
     Notification,
     NotificationQuerySet,
     Receipt,
@@ -45,12 +46,27 @@ def begin(recipient_id: int) -> None:
         if recipient is None or Forgetting.objects.filter(recipient=recipient).exists():
             return
         Forgetting.objects.create(recipient=recipient)
+        _leave_out_of_examples(recipient)
         recipient.addresses.all().delete()
         # No id that comes from outside has a line break.
         recipient.user_id = f"forgotten\n{recipient.id}"
         recipient.name = recipient.locale = recipient.timezone = ""
         recipient.provisional = False
         recipient.save()
+
+
+def _leave_out_of_examples(recipient: Recipient) -> None:
+    """A batch's check shows three rendered messages, before they are notifications."""
+    addresses = [*recipient.addresses.values_list("value", flat=True), recipient.user_id]
+    for address in addresses:
+        Batch.objects.filter(
+            project_id=recipient.project_id,
+            report__examples__contains=[{"recipient": address}],
+        ).update(
+            report=Func(
+                F("report"), Value("examples"), template="(%(expressions)s)", arg_joiner=" - "
+            )
+        )
 
 
 def go_on(recipient_id: int, patience: float) -> bool:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache, lru_cache
+from operator import itemgetter
 from typing import Any, cast
 
 from django.db import IntegrityError, connection, transaction
@@ -16,7 +19,7 @@ from uuid_utils.compat import uuid7
 
 from notifications import intake, suppressions
 from notifications.intake import Accepted, Submission
-from notifications.models import SANDBOX_LANE, IdempotencyKey, Notification
+from notifications.models import SANDBOX_LANE, IdempotencyKey, Notification, Status
 from notifications.suppressions import Planned
 from notifications.waking import wake
 from users import directory
@@ -27,8 +30,8 @@ from users.refusals import IdempotencyKeyReused, Refused
 #: Notifications that one call may bring.
 LARGEST_CALL = 1000
 
-#: What differs from one notification to the next, with its type in SQL; everything else is the same for all.
-_OF_SUBMISSIONS = {
+#: What may differ from one notification to the next, with its type in SQL.
+_COLUMNS = {
     "id": "uuid",
     "flow_id": "bigint",
     "recipient_id": "bigint",
@@ -46,17 +49,17 @@ _OF_SUBMISSIONS = {
     "scheduled_for": "timestamptz",
     "expires_at": "timestamptz",
     "lifetime": "interval",
-}
-_OF_BATCH = {
-    "id": "uuid",
     "row_number": "bigint",
-    "recipient_id": "bigint",
-    "user_id": "text",
-    "address": "text",
-    "title": "text",
-    "message": "text",
-    "html": "text",
 }
+#: What is the same for all.
+_CONSTANTS = {
+    "project_id": "bigint",
+    "live": "boolean",
+    "api_key_id": "bigint",
+    "once_per_address": "boolean",
+}
+#: What differs between the rows of a batch.
+_OF_BATCH = ("id", "row_number", "recipient_id", "user_id", "address", "title", "message", "html")
 
 _INSERT = """
 INSERT INTO notifications_notification (
@@ -79,47 +82,30 @@ ORDER BY ordinality
 {ending}
 """
 
-_CONSTANTS = {
-    "project_id": "bigint",
-    "flow_id": "bigint",
-    "channel": "text",
-    "priority": "text",
-    "live": "boolean",
-    "api_key_id": "bigint",
-    "row_number": "bigint",
-    "once_per_address": "boolean",
-    "url": "text",
-    "category": "text",
-    "reference": "text",
-    "metadata": "jsonb",
-    "scheduled_for": "timestamptz",
-    "expires_at": "timestamptz",
-    "lifetime": "interval",
-}
 
-
-def _statement(varying: Mapping[str, str], ending: str = "") -> str:
+@lru_cache(maxsize=256)
+def _statement(varying: tuple[str, ...], ending: str = "") -> str:
     """The INSERT in which `varying` come as arrays, and the other columns once."""
-    columns = {name: f"%({name})s::{kind}" for name, kind in _CONSTANTS.items()}
+    columns = {name: f"%({name})s::{kind}" for name, kind in (_COLUMNS | _CONSTANTS).items()}
     columns |= {name: f"given.{name}" for name in varying}
     return _INSERT.format(
         **columns,
-        arrays=", ".join(f"%({name})s::{kind}[]" for name, kind in varying.items()),
+        arrays=", ".join(f"%({name})s::{_COLUMNS[name]}[]" for name in varying),
         names=", ".join(varying),
         ending=ending,
     )
 
 
-_STORED = [field.attname for field in Notification._meta.concrete_fields]
-# Suppressed ones have been refused before. Whoever is put on the list between that and this is not written to either:
-# a claim looks once more (queue.CANCEL_SUPPRESSED).
-INSERT_SUBMISSIONS = _statement(
-    _OF_SUBMISSIONS,
-    ending="RETURNING " + ", ".join(f"notifications_notification.{name}" for name in _STORED),
-)
-# Whoever is suppressed by the time a row of a batch is claimed does not get it (queue.CANCEL_SUPPRESSED): that is in
-# the ledger then, beside those who did.
-INSERT_ROWS = _statement(_OF_BATCH, ending="ON CONFLICT DO NOTHING")
+# What the database alone knows. The moments as text: most are alike, and each text is read once.
+_RETURNING = """
+RETURNING notifications_notification.id, notifications_notification.metadata,
+          notifications_notification.created_at::text, notifications_notification.due_at::text,
+          notifications_notification.expires_at::text
+"""
+
+# Whoever is suppressed by the time a row is claimed does not get it (queue.CANCEL_SUPPRESSED): that is in the ledger
+# then, beside those who did. `submit_many` has looked before; a batch leaves it to the claim.
+INSERT_ROWS = _statement(_OF_BATCH, "ON CONFLICT DO NOTHING")
 
 
 def key_of(call_key: str, position: int) -> str:
@@ -136,7 +122,8 @@ def submit_many(submissions: Sequence[Submission], call_key: str = "") -> list[A
     """
     if not submissions:
         return []
-    lanes = [_lane_of(each) for each in submissions]
+    lane_of = cache(_lane_of)
+    lanes = [lane_of(each.channel, each.priority, each.live) for each in submissions]
     # Before the transaction: making a flow takes a lock to its end, and two calls could want two flows in turn.
     flows = {
         lane: intake.flow_of(submissions[0].project_id, lane)
@@ -153,9 +140,9 @@ def submit_many(submissions: Sequence[Submission], call_key: str = "") -> list[A
     raise AssertionError("unreachable")
 
 
-def _lane_of(submission: Submission) -> str | Refused:
+def _lane_of(channel: str, priority: str, live: bool) -> str | Refused:
     try:
-        return intake.lane_for(submission.channel, submission.priority, submission.live)
+        return intake.lane_for(channel, priority, live)
     except Refused as refusal:
         return refusal
 
@@ -274,17 +261,23 @@ class _Intake:
             return
         columns = {at: self._columns(place) for at, place in self.places.items()}
         first = self.submissions[0]
-        same = {"live": first.live, "api_key_id": first.api_key_id, "once_per_address": False}
+        same = {
+            "project_id": self.project_id,
+            "live": first.live,
+            "api_key_id": first.api_key_id,
+            "once_per_address": False,
+        }
+        varying, parameters = _parameters(list(columns.values()))
         with connection.cursor() as cursor:
-            cursor.execute(
-                INSERT_SUBMISSIONS,
-                _arrays(_OF_SUBMISSIONS, columns.values())
-                | same
-                | {"project_id": self.project_id, "row_number": None},
-            )
+            cursor.execute(_statement(varying, _RETURNING), parameters | same)
             stored = {row[0]: row for row in cursor.fetchall()}
+        read = cache(datetime.fromisoformat)
         for at, values in columns.items():
-            self.answers[at] = Accepted(intake.from_row(_STORED, stored[values["id"]]))
+            _, metadata, created_at, due_at, expires_at = stored[values["id"]]
+            known = _UNSET | same | values
+            known |= {"metadata": metadata, "created_at": read(created_at), "due_at": read(due_at)}
+            known["expires_at"] = expires_at and read(expires_at)
+            self.answers[at] = Accepted(intake.from_row(_STORED, _as_row(known)))
         if self.call_key:
             self._remember_keys()
 
@@ -295,6 +288,7 @@ class _Intake:
             "recipient_id": destination.recipient_id,
             "user_id": destination.user_id,
             "address": destination.address,
+            "row_number": None,
         }
 
     def _remember_keys(self) -> None:
@@ -347,6 +341,27 @@ def insert_rows(rows: Sequence[Mapping[str, Any]], same: Mapping[str, Any]) -> i
     with connection.cursor() as cursor:
         cursor.execute(INSERT_ROWS, _arrays(_OF_BATCH, columns) | constant | dict(same))
         return int(cursor.rowcount)
+
+
+_STORED = [field.attname for field in Notification._meta.concrete_fields]
+_BLANK = Notification(status=Status.PENDING)
+_UNSET = {name: getattr(_BLANK, name) for name in _STORED}
+_as_row = itemgetter(*_STORED)
+
+
+def _parameters(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The names of the columns that differ between the rows; and a list for each of those, one value for each other."""
+    first, varying, parameters = rows[0], ["id"], {"id": [row["id"] for row in rows]}
+    for name in _COLUMNS:
+        if name == "id":
+            continue
+        value = first[name]
+        if all(row[name] == value for row in rows):
+            parameters[name] = value
+        else:
+            varying.append(name)
+            parameters[name] = [row[name] for row in rows]
+    return tuple(varying), parameters
 
 
 def _arrays(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:

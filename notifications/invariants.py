@@ -74,6 +74,14 @@ EXISTS (
       AND circuit.open_until > now() - make_interval(secs => %(unswept)s)
 )"""
 
+# That what is due of a `flow` waits for slots, which are being given out: its own, or its provider's (pace.py).
+HELD_BY_PACE = """
+(flow.rate IS NOT NULL AND flow.next_slot_at > now() - make_interval(secs => %(unswept)s) OR EXISTS (
+    SELECT FROM unnest(%(lanes)s::text[], %(providers)s::text[]) AS carried (lane, provider)
+    JOIN notifications_pace pace USING (provider)
+    WHERE carried.lane = flow.lane AND pace.next_slot_at > now() - make_interval(secs => %(unswept)s)
+))"""
+
 # OFFSET 0 keeps a look at the attempts of each row by index. Made into a join, it reads the whole table wherever
 # the statistics say that this is no more work.
 INVARIANTS = (
@@ -166,7 +174,7 @@ INVARIANTS = (
               AND (expires_at IS NULL OR expires_at > now())
             ORDER BY due_at LIMIT %(limit)s
         ) due
-        WHERE NOT flow.paused AND NOT {HELD_BY_CIRCUIT}
+        WHERE NOT flow.paused AND NOT {HELD_BY_CIRCUIT} AND NOT {HELD_BY_PACE}
         LIMIT %(limit)s
         """,  # noqa: S608  (constants)
         "due for more than five minutes, although nothing holds it back",

@@ -1,4 +1,4 @@
-"""The queue's statements: CLAIM (and its two special cases), BEGIN, SETTLE, GIVE BACK, CANCEL what is suppressed.
+"""The queue's statements: CLAIM (and its three special cases), BEGIN, SETTLE, GIVE BACK, CANCEL what is suppressed.
 
 Each is one statement that commits by itself, and each is conditional on the row's `fence`, which every claim
 raises: whoever holds an older fence can change nothing any more. Only the database's clock decides: `now()` in
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
-from notifications import suppressions
+from notifications import pace, suppressions
 from notifications.retry import Verdict
 from notifications.storable import storable
 
@@ -26,7 +27,8 @@ class Claimed:
     """A row that is ours until its lease ends, with all that rendering needs.
 
     `suppressed`: why it must not go out, if so (suppressions.py). `probe`: its call is to find out whether an open
-    circuit may close.
+    circuit may close. Where its flow has a rate, it has a slot (pace.py): it begins in `wait` seconds, counted from
+    the claim, and not after `begin_by`, by the database's clock.
     """
 
     id: UUID
@@ -41,6 +43,8 @@ class Claimed:
     from_name: str
     reply_to: str
     suppressed: str = ""
+    wait: float | None = None
+    begin_by: datetime | None = None
     probe: bool = False
 
     @property
@@ -59,7 +63,8 @@ class Settlement:
     seconds: float
 
 
-# How each claim ends: the rows of `due` are ours, with all that rendering needs (the fields of `Claimed`).
+# How each claim ends: the rows of `due` (id, slot, begin_by) are ours, with all that rendering needs (the fields of
+# `Claimed`). Without a rate, slot and begin_by are NULL.
 _TAKE_DUE = f"""
 UPDATE notifications_notification n
 SET leased_until = clock_timestamp() + make_interval(secs => %(lease)s), fence = n.fence + 1
@@ -67,7 +72,8 @@ FROM due, users_project project
 WHERE n.id = due.id AND project.id = n.project_id
 RETURNING n.id, n.fence, n.attempt_count, n.channel, n.address, n.title, n.message, n.html,
           project.from_email, project.from_name, project.reply_to,
-          coalesce(({suppressions.stopped_by("n.address", "n.channel", "n.category")}), '')
+          coalesce(({suppressions.stopped_by("n.address", "n.channel", "n.category")}), ''),
+          extract(epoch FROM due.slot - clock_timestamp())::float8, due.begin_by
 """  # noqa: S608  (constants)
 
 # `Claimed.sender`, in SQL. The sandbox has no circuits, whatever it stands in for.
@@ -82,18 +88,22 @@ _OPEN_FLOWS = f"""
           AND circuit.open_until IS NOT NULL
     )"""
 
+# Of these, the ones without a rate: they need no slot.
+_UNPACED_FLOWS = f"{_OPEN_FLOWS} AND flow.rate IS NULL"
+
 # `active` counts the flows that have something due, so that each gets an equal share of the chunk: a
 # project with a million due rows delays another's single one by at most a chunk. A row that a worker once
 # died with (lapses > 0) is left to CLAIM_SUSPECT.
 CLAIM = f"""
 WITH active AS MATERIALIZED (
-    SELECT flow.id FROM {_OPEN_FLOWS} AND EXISTS (
+    SELECT flow.id FROM {_UNPACED_FLOWS} AND EXISTS (
         SELECT FROM notifications_notification
         WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
     )
     ORDER BY random() LIMIT %(limit)s
 ), due AS MATERIALIZED (
-    SELECT share.id FROM active CROSS JOIN LATERAL (
+    SELECT share.id, NULL::timestamptz AS slot, NULL::timestamptz AS begin_by
+    FROM active CROSS JOIN LATERAL (
         SELECT id FROM notifications_notification
         WHERE flow_id = active.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
           AND lapses = 0 AND (expires_at IS NULL OR expires_at > now())
@@ -105,11 +115,81 @@ WITH active AS MATERIALIZED (
 )
 {_TAKE_DUE}"""  # noqa: S608  (a constant of this file)
 
+# A flow with a rate: its lock is the right to give out its slots, and whoever does not get it passes. It conflicts with
+# no foreign key, so that a batch that is being loaded can be sent. As many rows as there are free slots within the
+# horizon; what nobody used before is lost, so that nothing ever goes out in a burst.
+CLAIM_PACED = f"""
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS moment
+), opened AS MATERIALIZED (
+    SELECT flow.id, flow.rate, greatest({pace.NEXT_SLOT}, moment) AS first_slot
+    FROM clock, {_OPEN_FLOWS} AND flow.rate IS NOT NULL
+      AND {pace.NEXT_SLOT} <= moment + make_interval(secs => {pace.OPENS}) AND EXISTS (
+        SELECT FROM notifications_notification
+        WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
+          AND (expires_at IS NULL OR expires_at > now())
+    )
+    ORDER BY flow.next_slot_at LIMIT %(limit)s
+    FOR NO KEY UPDATE OF flow SKIP LOCKED
+), taken AS MATERIALIZED (
+    SELECT share.id, opened.id AS flow_id, share.place, opened.rate, opened.first_slot
+    FROM clock, opened CROSS JOIN LATERAL (
+        SELECT due_row.id, row_number() OVER () AS place FROM (
+            SELECT id FROM notifications_notification
+            WHERE flow_id = opened.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
+              AND lapses = 0 AND (expires_at IS NULL OR expires_at > now())
+            ORDER BY due_at
+            LIMIT least(%(limit)s::float8, 1 + floor(opened.rate * extract(
+                epoch FROM moment + make_interval(secs => {pace.HORIZON}) - opened.first_slot)))::int
+            FOR UPDATE SKIP LOCKED
+        ) due_row
+    ) share
+    LIMIT %(limit)s
+), advanced AS (
+    UPDATE notifications_flow flow
+    SET next_slot_at = last.first_slot + {pace.interval("last.place", "last.rate")}
+    FROM (SELECT DISTINCT ON (flow_id) * FROM taken ORDER BY flow_id, place DESC) last
+    WHERE flow.id = last.flow_id
+), slotted AS (
+    SELECT id, rate, first_slot + {pace.interval("(place - 1)", "rate")} AS slot FROM taken
+), due AS (
+    SELECT id, slot, slot + {pace.late("rate")} AS begin_by FROM slotted
+)
+{_TAKE_DUE}"""  # noqa: S608  (constants)
+
+# When the first of the lane's flows with a rate that has something due may be claimed from: in so many seconds.
+NEXT_OPENING = f"""
+SELECT min(extract(epoch FROM {pace.NEXT_SLOT} - moment))::float8 - {pace.OPENS}
+FROM (SELECT clock_timestamp() AS moment) AS clock, {_OPEN_FLOWS} AND flow.rate IS NOT NULL AND EXISTS (
+    SELECT FROM notifications_notification
+    WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at <= now()
+      AND (expires_at IS NULL OR expires_at > now())
+)
+"""  # noqa: S608  (constants)
+
+# Where one row was `found`, and its flow has a rate: it takes the next slot. Waits for whoever gives out some now.
+_TAKE_ONE_SLOT = f"""
+slotted AS (
+    UPDATE notifications_flow flow
+    SET next_slot_at = greatest({pace.NEXT_SLOT}, moment) + {pace.interval("1", "flow.rate")}
+    FROM (SELECT clock_timestamp() AS moment) AS clock, found
+    WHERE flow.id = found.flow_id AND flow.rate IS NOT NULL
+    RETURNING flow.id AS flow_id, flow.rate, flow.next_slot_at - {pace.interval("1", "flow.rate")} AS slot
+), due AS (
+    SELECT found.id, slot, slot + {pace.late("rate")} AS begin_by
+    FROM found LEFT JOIN slotted USING (flow_id)
+)"""  # noqa: S608  (constants)
+
+# A flow of which a single row may be claimed: its slot comes soon.
+_SLOT_IS_NEAR = (
+    f"(flow.rate IS NULL OR flow.next_slot_at <= now() + make_interval(secs => {pace.HORIZON}))"
+)
+
 # One at a time, and alone: if the worker dies again, this row and no innocent neighbour is to blame.
 CLAIM_SUSPECT = f"""
-WITH open_flows AS (SELECT flow.id FROM {_OPEN_FLOWS}),
-due AS MATERIALIZED (
-    SELECT suspect.id FROM open_flows CROSS JOIN LATERAL (
+WITH open_flows AS (SELECT flow.id FROM {_OPEN_FLOWS} AND {_SLOT_IS_NEAR}),
+found AS MATERIALIZED (
+    SELECT suspect.id, open_flows.id AS flow_id FROM open_flows CROSS JOIN LATERAL (
         SELECT id FROM notifications_notification
         WHERE flow_id = open_flows.id AND status = 'pending' AND leased_until IS NULL
           AND due_at <= now() AND lapses > 0 AND (expires_at IS NULL OR expires_at > now())
@@ -117,15 +197,15 @@ due AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ) suspect
     LIMIT 1
-)
-{_TAKE_DUE}"""  # noqa: S608  (a constant of this file)
+), {_TAKE_ONE_SLOT}
+{_TAKE_DUE}"""  # noqa: S608  (constants of this file)
 
 # The time of an open circuit is over: one notification finds out whether it may close. By locking the circuit
 # and moving its time, one worker probes and the others wait; if it dies, its time comes again. A suppressed one asks
 # no provider: it does not move the time, so that the next one finds out.
 CLAIM_PROBE = f"""
-WITH due AS MATERIALIZED (
-    SELECT first.id, circuit.id AS circuit_id,
+WITH found AS MATERIALIZED (
+    SELECT first.id, flow.id AS flow_id, circuit.id AS circuit_id,
            EXISTS ({suppressions.stopped_by("first.address", "first.channel", "first.category")}) AS suppressed
     FROM notifications_circuit circuit, notifications_flow flow
     JOIN users_project project ON project.id = flow.project_id
@@ -137,35 +217,39 @@ WITH due AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ) first
     WHERE circuit.provider = %(provider)s AND circuit.open_until <= now()
-      AND flow.lane = %(lane)s AND NOT flow.paused AND circuit.sender = {SENDER}
+      AND flow.lane = %(lane)s AND NOT flow.paused AND {_SLOT_IS_NEAR} AND circuit.sender = {SENDER}
     LIMIT 1 FOR UPDATE OF circuit SKIP LOCKED
 ), probing AS (
     UPDATE notifications_circuit circuit
     SET open_until = clock_timestamp() + make_interval(secs => %(probing)s)
-    FROM due WHERE circuit.id = due.circuit_id AND NOT due.suppressed
-)
+    FROM found WHERE circuit.id = found.circuit_id AND NOT found.suppressed
+), {_TAKE_ONE_SLOT}
 {_TAKE_DUE}"""  # noqa: S608  (constants of this file)
 
+# Not what was paused, or has missed its slot, since it was claimed: the slots after it are others'.
 BEGIN = """
 WITH begun AS (
     UPDATE notifications_notification n
     SET status = 'sending', provider = %(provider)s, attempt_count = n.attempt_count + 1,
         leased_until = clock_timestamp() + make_interval(secs => %(lease)s)
-    FROM unnest(%(ids)s::uuid[], %(fences)s::int[], %(senders)s::text[], %(probes)s::bool[])
-         AS claimed (id, fence, sender, probe)
+    FROM unnest(%(ids)s::uuid[], %(fences)s::int[], %(senders)s::text[], %(probes)s::bool[],
+                %(begin_by)s::timestamptz[]) AS claimed (id, fence, sender, probe, begin_by),
+         (SELECT clock_timestamp() AS moment) AS clock
     WHERE n.id = claimed.id AND n.fence = claimed.fence AND n.status = 'pending'
       AND n.leased_until > clock_timestamp()
       AND (n.expires_at IS NULL OR n.expires_at > clock_timestamp())
+      AND (claimed.begin_by IS NULL OR claimed.begin_by >= clock.moment)
+      AND NOT EXISTS (SELECT FROM notifications_flow flow WHERE flow.id = n.flow_id AND flow.paused)
       AND (claimed.probe OR NOT EXISTS (
           SELECT FROM notifications_circuit circuit
           WHERE circuit.provider = %(provider)s AND circuit.sender = claimed.sender
             AND circuit.open_until IS NOT NULL
       ))
-    RETURNING n.id, n.fence
+    RETURNING n.id, n.fence, clock.moment
 )
 INSERT INTO notifications_attempt
     (notification_id, fence, provider, started_at, code, detail, provider_message_id)
-SELECT id, fence, %(provider)s, clock_timestamp(), '', '', '' FROM begun
+SELECT id, fence, %(provider)s, moment, '', '', '' FROM begun
 RETURNING notification_id
 """
 
@@ -248,8 +332,21 @@ WHERE n.id = claimed.id AND n.fence = claimed.fence AND n.status = 'pending'
 
 
 def claim(lane: str, provider: str, limit: int, lease: float) -> list[Claimed]:
-    """Take up to `limit` due rows of the lane for `lease` seconds, an equal share from each flow."""
+    """Take up to `limit` due rows of the lane for `lease` seconds, an equal share from each flow without a rate."""
     return _claim(CLAIM, lane=lane, provider=provider, limit=limit, lease=lease)
+
+
+def claim_paced(lane: str, provider: str, limit: int, lease: float) -> list[Claimed]:
+    """Take up to `limit` due rows of the lane's flows with a rate, as many as have slots within the horizon."""
+    return _claim(CLAIM_PACED, lane=lane, provider=provider, limit=limit, lease=lease)
+
+
+def next_opening(lane: str, provider: str) -> float | None:
+    """In how many seconds `claim_paced` finds something (negative: since when); None where nothing of it is due."""
+    with connection.cursor() as cursor:
+        cursor.execute(NEXT_OPENING, {"lane": lane, "provider": provider})
+        opening: float | None = cursor.fetchone()[0]
+        return opening
 
 
 def claim_suspect(lane: str, provider: str, lease: float) -> list[Claimed]:
@@ -275,6 +372,7 @@ def begin(rows: Sequence[Claimed], provider: str, lease: float) -> set[UUID]:
     parameters = {
         "senders": [row.sender for row in rows],
         "probes": [row.probe for row in rows],
+        "begin_by": [row.begin_by for row in rows],
         "provider": provider,
         "lease": lease,
     }

@@ -129,6 +129,16 @@ def judge(
 
 
 def _temporary(answer: Temporary, attempt: int, max_attempts: int, chance: float) -> Verdict:
+    if answer.throttled:
+        # We were too fast: no fault of the message, however often it is the one that learns it.
+        return Verdict(
+            status="pending",
+            outcome="temporary",
+            code=answer.code,
+            detail=answer.detail,
+            wait=backoff(1, chance, answer.retry_after),
+            spent=False,
+        )
     if attempt >= max_attempts:
         return Verdict(
             status="failed",

@@ -271,6 +271,8 @@ CIRCUIT_FIRST_REST = env.float("CIRCUIT_FIRST_REST", 30.0)
 CIRCUIT_LONGEST_REST = env.float("CIRCUIT_LONGEST_REST", 600.0)
 #: Seconds without any movement, although something is due, after which a worker ends itself.
 STANDSTILL_AFTER = env.float("STANDSTILL_AFTER", 180.0)
+#: Calls a second to a provider at most, over all workers and lanes: smtp=100,twilio=10. None: as fast as it goes.
+PROVIDER_RATES = _given(env.list("PROVIDER_RATES", default=[]))
 #: Calls to a provider after which a temporary error is final.
 MAX_ATTEMPTS = env.int("MAX_ATTEMPTS", 25)
 #: Seconds an idempotency key is remembered.

@@ -17,7 +17,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 from rest_framework.test import APIClient
 
-from notifications import delivery, health, intake, providers, slots
+from notifications import delivery, health, intake, pace, providers, slots
 from notifyproj.postgres.base import rest
 from tests.factories import ApiKeyFactory, ProjectFactory
 from users import authentication
@@ -49,6 +49,7 @@ def _forget() -> None:
     providers.reset()
     slots._slots.clear()
     delivery._breakers.clear()
+    pace.forget()
     rest.end()
 
 

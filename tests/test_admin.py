@@ -23,7 +23,7 @@ from uuid_utils.compat import uuid7
 from notifications.admin import listing, search
 from notifications.admin.preview import sms_length
 from notifications.ids import first_of
-from notifications.models import Circuit, Flow, Notification
+from notifications.models import Circuit, Flow, Notification, Pace
 from tests.factories import (
     AddressFactory,
     ApiKeyFactory,
@@ -1108,6 +1108,30 @@ def test_pausing_a_flow_is_logged(administrator: Client) -> None:
     administrator.post(f"/admin/notifications/flow/{flow.pk}/change/", {"paused": "on"})
     assert Flow.objects.get(pk=flow.pk).paused
     assert LogEntry.objects.get().user.username == "an administrator"
+
+
+def test_a_flows_page_says_how_fast_it_goes_and_why(administrator: Client, settings: Any) -> None:
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    settings.PROVIDER_RATES = ["smtp=100"]
+    flow = NotificationFactory().flow
+    page = f"/admin/notifications/flow/{flow.pk}/change/"
+    administrator.post(page, {"rate": "12.5"})
+    assert Flow.objects.get(pk=flow.pk).rate == 12.5
+    Pace.objects.create(provider="smtp", lowered_to=4, lowered_at=timezone.now())
+    text = administrator.get(page).content.decode()
+    assert "At most 12.5 a second" in text
+    assert "at most 100 calls a second" in text
+    assert "4 calls a second at present" in text
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan"])
+def test_a_rate_that_makes_no_sense_is_refused_on_the_flows_page(
+    administrator: Client, rate: str
+) -> None:
+    flow = NotificationFactory().flow
+    answer = administrator.post(f"/admin/notifications/flow/{flow.pk}/change/", {"rate": rate})
+    assert answer.status_code == 200
+    assert Flow.objects.get(pk=flow.pk).rate is None
 
 
 def test_an_administrator_makes_a_project(administrator: Client) -> None:

@@ -228,3 +228,16 @@ def test_webhooks_that_can_be_told_apart_have_no_problem(
 ) -> None:
     configure(settings, NOTHING | {"PUBLIC_URL": "", "ANYMAIL": {}} | given)
     assert checks.webhooks() == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "id"),
+    [
+        ("BATCH_FAILURE_LIMIT", 0, "notifications.E024"),
+        ("BATCH_FAILURE_LIMIT", 20, "notifications.E024"),
+        ("MAX_BATCH_BYTES", 0, "notifications.E025"),
+    ],
+)
+def test_a_limit_of_bulk_that_makes_no_sense_is_named(settings, setting, value, id):
+    setattr(settings, setting, value)
+    assert [problem.id for problem in checks.bulk()] == [id]

@@ -24,7 +24,7 @@ from notifications import doctor, invariants
 from notifications.doctor import backlog, brokers, database, processes
 from notifications.doctor.findings import Severity, error, ok, warning, worst
 from notifications.heartbeats import beat
-from notifications.models import Circuit, Flow, Heartbeat
+from notifications.models import Circuit, Flow, Heartbeat, Pace
 from tests.api.relay import Relay, postgres_socket
 from tests.factories import BatchFactory, NotificationFactory, ReceiptFactory
 from tests.providers.contract import configure
@@ -373,6 +373,39 @@ def test_an_open_circuit_is_named_with_the_vendors_words() -> None:
     findings = list(backlog.circuits())
     assert [each.severity for each in findings] == [Severity.ERROR, Severity.WARNING]
     assert "535 go away" in findings[0].detail
+
+
+def test_a_provider_that_said_we_are_too_fast_is_named_with_what_it_gets_now() -> None:
+    Pace.objects.create(provider="smtp", lowered_to=4, lowered_at=timezone.now())
+    told = found()["provider_throttled"]
+    assert told["severity"] == "warning"
+    assert "smtp" in told["sentence"]
+    assert "4 calls a second" in told["sentence"]
+
+
+def test_a_provider_that_has_recovered_is_not_named() -> None:
+    earlier = timezone.now() - timedelta(minutes=5)
+    Pace.objects.create(provider="smtp", lowered_to=4, lowered_at=earlier)
+    assert "provider_throttled" not in found()
+
+
+@pytest.mark.parametrize("of", ["the flow", "the provider", "nobody"])
+def test_what_waits_for_its_slot_is_not_overdue(settings: Any, of: str) -> None:
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    flow = NotificationFactory(due_at=timezone.now() - timedelta(minutes=20)).flow
+    rate = 0.1 if of == "the flow" else None
+    Flow.objects.filter(id=flow.id).update(rate=rate, next_slot_at=timezone.now())
+    if of == "the provider":
+        Pace.objects.create(provider="smtp", next_slot_at=timezone.now())
+    assert ({"lane_overdue", "overdue"} <= found().keys()) == (of == "nobody")
+
+
+def test_a_flow_whose_slots_nobody_takes_is_overdue(settings: Any) -> None:
+    settings.EMAIL_URL = "smtp://127.0.0.1:1"
+    flow = NotificationFactory(due_at=timezone.now() - timedelta(minutes=20)).flow
+    earlier = timezone.now() - timedelta(minutes=10)
+    Flow.objects.filter(id=flow.id).update(rate=5, next_slot_at=earlier)
+    assert "lane_overdue" in found()
 
 
 def test_a_paused_flow_is_named() -> None:

@@ -99,6 +99,12 @@ def test_a_paused_flow_holds_what_waits_but_not_what_a_worker_has() -> None:
     assert said(taken, paused=True) == "Being prepared: a worker has just taken it."
 
 
+def test_what_is_due_waits_for_its_turn_where_there_is_a_rate() -> None:
+    rate = "At most 5 a second, over all workers."
+    assert said(notification(), limits=rate).startswith(f"Waiting for its turn. {rate}")
+    assert rate not in said(notification(due_at=NOW + HOUR), limits=rate)
+
+
 def circuit(cause: str = "refused", **fields: Any) -> Circuit:
     opened = {"opened_at": NOW - timedelta(minutes=5), "open_until": NOW + timedelta(seconds=20)}
     said = {"code": "smtp_535", "detail": "535 log-in failed"}

@@ -13,7 +13,14 @@ from rest_framework.test import APIClient
 from notifications import changes, forgetting, queue
 from notifications.models import Attempt, Notification
 from notifications.tasks import go_on_forgetting
-from tests.factories import AddressFactory, AttemptFactory, NotificationFactory, RecipientFactory
+from tests.factories import (
+    AddressFactory,
+    AttemptFactory,
+    BatchFactory,
+    NotificationFactory,
+    RecipientFactory,
+    row_of,
+)
 from users.models import Forgetting, Project, Recipient
 from users.refusals import Conflict
 
@@ -205,3 +212,23 @@ def test_several_who_go_on_at_once_do_not_disturb_each_other(ann: Recipient) -> 
         thread.join()
     assert troubles == []
     assert (left(), Recipient.objects.count()) == (0, 0)
+
+
+def test_a_batchs_examples_do_not_keep_who_is_forgotten(alice):
+    recipient = AddressFactory(recipient__project=alice, value="ada@example.com").recipient
+    examples = [{"recipient": "ada@example.com", "message": "Hello Ada!"}]
+    batch = BatchFactory(project=alice, report={"rows": 1, "examples": examples})
+    other = BatchFactory(project=alice, report={"examples": [{"recipient": "x@example.com"}]})
+    changes.forget(recipient)
+    batch.refresh_from_db()
+    other.refresh_from_db()
+    assert batch.report == {"rows": 1}
+    assert other.report["examples"]
+
+
+def test_two_forgotten_rows_of_one_batch_do_not_collide(alice):
+    batch = BatchFactory(project=alice)
+    rows = [row_of(batch, number, address=f"{number}@example.com") for number in (1, 2)]
+    for row in rows:
+        changes.forget(row.recipient)
+    assert set(Notification.objects.values_list("address", "status")) == {("", "cancelled")}

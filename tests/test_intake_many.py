@@ -159,6 +159,11 @@ def _people(project: Project, names: Names) -> set[tuple[str, bool, frozenset[tu
     }
 
 
+def _columns(notification: Notification) -> dict[str, Any]:
+    names = [field.attname for field in Notification._meta.concrete_fields]
+    return {name: getattr(notification, name) for name in names}
+
+
 @contextmanager
 def undone() -> Iterator[None]:
     with transaction.atomic():
@@ -188,6 +193,11 @@ def outcome(
         stored = Notification.objects.filter(project=project)
         order = [answer.notification.id for answer in answers if isinstance(answer, Accepted)]
         assert sorted(order) == list(stored.order_by("id").values_list("id", flat=True))
+        for answer in answers:
+            if isinstance(answer, Accepted):
+                assert _columns(answer.notification) == _columns(
+                    stored.get(id=answer.notification.id)
+                )
         return shown, _people(project, names)
 
 

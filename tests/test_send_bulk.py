@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from notifications import batches
 from notifications.bulk import loading
+from notifications.heartbeats import beat
 from notifications.management.commands import send_bulk as command
 from notifications.models import Batch, Notification
 from tests.factories import AddressFactory, BatchFactory, ProjectFactory, row_of
@@ -180,6 +181,15 @@ def test_a_batch_that_is_paused_meanwhile_is_told_by_the_exit_code(run, file, mo
     code, told = send(run, file(GOOD), "--yes")
     assert code == 4
     assert ": paused" in told
+
+
+def test_without_a_worker_it_says_so(run, file, monkeypatch):
+    monkeypatch.setattr(command.time, "sleep", lambda s: (_ for _ in ()).throw(KeyboardInterrupt))
+    _, told = send(run, file(GOOD), "--yes")
+    assert "No worker runs that would send it" in told
+    beat("worker 1", "worker", "normal,low")
+    _, told = send(run, file(GOOD), "--yes")
+    assert "No worker runs" not in told
 
 
 def test_ctrl_c_while_it_sends_only_stops_watching(run, file, monkeypatch):

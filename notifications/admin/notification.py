@@ -20,7 +20,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from notifications import suppressions
+from notifications import pace, suppressions
 from notifications.admin import search
 from notifications.admin.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
 from notifications.admin.circuit import holding
@@ -168,6 +168,9 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
                 resent=hasattr(notification, "resent_as"),
                 policy=notification.project.unknown_policy,
                 circuit=holding(notification),
+                limits=pace.limits(notification.flow)
+                if notification.status == Status.PENDING
+                else "",
                 receipts=receipts,
                 suppression=suppression,
             ),

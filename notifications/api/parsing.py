@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import IO, Any
 from uuid import UUID
 
@@ -145,28 +146,33 @@ def _too_deep() -> ParseError:
 
 def _check(value: Any, suspicious: bool, path: tuple[str, ...] = ()) -> None:
     """Depth always; characters only where the body holds an escape that could be a bad one."""
-    if len(path) > DEEPEST:
+    if suspicious and isinstance(value, str) and not _is_storable(value):
+        raise _bad_characters(path)
+    if not value or not isinstance(value, dict | list):
+        return
+    if len(path) == DEEPEST:
         raise _too_deep()
-    if isinstance(value, dict):
-        for name, member in value.items():
-            if suspicious:
-                _check_characters(name, (*path, "?"))
-            _check(member, suspicious, (*path, name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check(item, suspicious, (*path, str(index)))
-    elif suspicious and isinstance(value, str):
-        _check_characters(value, path)
+    if suspicious and isinstance(value, dict) and not all(map(_is_storable, value)):
+        raise _bad_characters((*path, "?"))
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, member in members:
+        if isinstance(member, str):
+            if suspicious and not _is_storable(member):
+                raise _bad_characters((*path, str(name)))
+        elif isinstance(member, dict | list):
+            _check(member, suspicious, (*path, str(name)))
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _check_characters(text: str, path: tuple[str, ...]) -> None:
-    if "\x00" not in text and (text.isascii() or not _SURROGATE.search(text)):
-        return
+def _is_storable(text: str) -> bool:
+    return "\x00" not in text and (text.isascii() or not _SURROGATE.search(text))
+
+
+def _bad_characters(path: tuple[str, ...]) -> ValidationError:
     message = "Text must not contain the NUL character or half a surrogate pair."
-    raise ValidationError({".".join(path): [message]}, code="invalid_characters")
+    return ValidationError({".".join(path): [message]}, code="invalid_characters")
 
 
 class JSONRenderer(BaseRenderer):
@@ -191,10 +197,16 @@ def dump_json(data: Any) -> bytes:
 
 def _plain(value: Any) -> str | list[Any]:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return _in_utc(value)
     if isinstance(value, UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+@lru_cache(maxsize=1024)
+def _in_utc(moment: datetime) -> str:
+    """Of the notifications of one call most moments are alike."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_plain)

@@ -29,6 +29,7 @@ LONGEST_MESSAGE = 256 * 1024  # bytes
 LONGEST_SMS = 1600  # characters; what Twilio takes
 LONGEST_TITLE = 998  # bytes; RFC 5322, section 2.1.1: the longest line a header may be
 LARGEST_METADATA = 16 * 1024  # bytes
+_METADATA = json.JSONEncoder(ensure_ascii=False)
 FARTHEST_SCHEDULE = timedelta(days=366)
 
 #: What the older systems called our fields (docs/migrating.md).
@@ -117,7 +118,7 @@ class NotificationInput(StrictSerializer):
         return url
 
     def validate_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
-        if len(json.dumps(metadata, ensure_ascii=False).encode()) > LARGEST_METADATA:
+        if len(_METADATA.encode(metadata).encode()) > LARGEST_METADATA:
             raise ValidationError("The metadata has more than 16 KB.", code="max_length")
         return metadata
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 
 from notifications.bulk import reading
 from notifications.bulk.reading import Row, UnreadableFile
-from notifications.models import Batch
+from notifications.models import Batch, Channel
 from users.models import Recipient
 
 #: Recipients that one query reads.
@@ -89,7 +89,7 @@ class UserIdsSource:
 
 
 class RecipientsSource:
-    """All recipients of a project, up to the newest there was when the batch was made.
+    """All recipients of a project who can be reached on the channel, up to the newest there was when the batch was made.
 
     A row's number is the recipient's id: it means the same person whenever it is read.
     """
@@ -98,8 +98,10 @@ class RecipientsSource:
     name = "all recipients"
     columns: tuple[str, ...] = ("user_id", "name", "locale")
 
-    def __init__(self, project_id: int, last_id: int | None = None) -> None:
+    def __init__(self, project_id: int, channel: str, last_id: int | None = None) -> None:
         self._recipients = Recipient.objects.filter(project_id=project_id).order_by("id")
+        if channel != Channel.IN_APP:
+            self._recipients = self._recipients.filter(addresses__channel=channel)
         newest = self._recipients.values_list("id", flat=True).last() or 0
         self.last_id = newest if last_id is None else last_id
         self._recipients = self._recipients.filter(id__lte=self.last_id, forgetting=None)

@@ -28,6 +28,7 @@ OF_DATABASE: tuple[Examination, ...] = (
     processes.examine,
     backlog.overdue,
     backlog.circuits,
+    backlog.paces,
     backlog.paused,
     backlog.paused_batches,
     backlog.held,

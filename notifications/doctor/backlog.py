@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.db import connection
 from django.db.models.functions import Now
 
-from notifications import invariants, providers
+from notifications import invariants, pace, providers
 from notifications.doctor.findings import Finding, error, ok, warning
 from notifications.models import SANDBOX_LANE, Batch, Circuit, Flow, Notification, Receipt
 
@@ -21,10 +21,11 @@ MOST_CIRCUITS = 10
 #: Rows that are counted at most: a look must not cost more the longer the queue is.
 MOST = 1000
 
-# What an open circuit holds back waits, but is not overdue.
+# What an open circuit or a rate holds back waits, but is not overdue.
 LANES = f"""
 SELECT flow.lane, sum(due.waiting),
-       coalesce(max(due.overdue) FILTER (WHERE NOT {invariants.HELD_BY_CIRCUIT}), 0)
+       coalesce(max(due.overdue) FILTER (
+           WHERE NOT {invariants.HELD_BY_CIRCUIT} AND NOT {invariants.HELD_BY_PACE}), 0)
 FROM notifications_flow flow CROSS JOIN LATERAL (
     SELECT count(*) AS waiting,
            coalesce(extract(epoch FROM now() - min(due_at)), 0) AS overdue
@@ -138,6 +139,21 @@ def _open(circuit: Circuit) -> Finding:
         advice,
         f"{circuit}, {since}: {circuit.code} {circuit.detail}".strip()[:300],
     )
+
+
+def paces() -> Iterator[Finding]:
+    """Providers that are called more slowly than they would be, since they said "too many"."""
+    lowered = list(pace.lowered())
+    for each in lowered:
+        yield warning(
+            "paces",
+            "provider_throttled",
+            each.sentence,
+            "It doubles each minute until the provider says so again. What waits meanwhile spends no attempt. If it comes "
+            "back again and again, set PROVIDER_RATES to what the provider's plan allows, or ask it for more.",
+        )
+    if not lowered:
+        yield ok("paces", "No provider has said lately that we are too fast.")
 
 
 def held() -> Iterator[Finding]:

@@ -37,6 +37,11 @@ def alive() -> list[Process]:
         return [Process(*row) for row in cursor.fetchall()]
 
 
+def serves(lane: str) -> bool:
+    """Whether a worker that looks after the lane was heard of lately."""
+    return any(queue_of(lane) in process.queues.split(",") for process in alive())
+
+
 def examine() -> Iterator[Finding]:
     processes = alive()
     workers = [process for process in processes if process.kind == "worker"]

@@ -51,6 +51,12 @@ def reporting_names() -> list[str]:
     return ["sandbox", "twilio", *sorted(configuration.anymail_vendors())]
 
 
+def paced_names() -> list[str]:
+    """The providers that may be called too fast: all that leave the house."""
+    ours = [name for name, path in _PROVIDERS.items() if import_string(path).has_circuit]
+    return [*ours, *sorted(configuration.anymail_vendors())]
+
+
 def reset() -> None:
     """Forget the instances, and with them their settings and connections."""
     while _instances:

@@ -70,7 +70,8 @@ class Temporary(ProviderError):
     """Surely not accepted, and worth another try; `retry_after` seconds at the earliest, where told.
 
     `recipient_only` where the refusal is about this recipient alone (a full mailbox, greylisting), and says
-    nothing about how the provider is.
+    nothing about how the provider is. `throttled` where we were too fast for it: that is no fault of the message,
+    costs it no attempt, and lowers the pace (pace.py).
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class Temporary(ProviderError):
         *,
         retry_after: float | None = None,
         recipient_only: bool = False,
+        throttled: bool = False,
     ) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
         self.recipient_only = recipient_only
+        self.throttled = throttled
 
 
 class Permanent(ProviderError):

@@ -29,6 +29,8 @@ READ_TIMEOUT = 10.0
 #: closed while we write to it would turn an innocent message into an ambiguous one.
 IDLE_LIMIT = 30.0
 _MOST_WORDS = 500
+#: RFC 6585, 4.
+TOO_MANY_REQUESTS = 429
 
 
 def with_deadlines(session: requests.Session) -> requests.Session:
@@ -132,7 +134,9 @@ def refusal(
     """
     code, words = code or f"http_{status}", words[:_MOST_WORDS]
     if status in (408, 421, 425, 429, 503):
-        return Temporary(code, words, retry_after=retry_after(headers))
+        return Temporary(
+            code, words, retry_after=retry_after(headers), throttled=status == TOO_MANY_REQUESTS
+        )
     if status // 100 == 3 or status in (401, 402, 403, 407):
         return Misconfigured(code, words)
     return (Permanent if status // 100 == 4 else Ambiguous)(code, words)

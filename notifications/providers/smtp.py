@@ -6,7 +6,7 @@ Where the server's answer falls decides what it means (RFC 5321, 4.2.1: 4yz is t
 
 | answer | meaning |
 |---|---|
-| 421, 4yz to anything, the final dot included | Temporary |
+| 421, 4yz to anything, the final dot included | Temporary; throttled where it says that we are too fast |
 | 530, 534, 535, 538 to anything (RFC 4954, 6) | Misconfigured: log-in |
 | 5yz to the greeting, EHLO, STARTTLS, AUTH | Misconfigured: the server does not want us |
 | 552 to MAIL FROM (RFC 1870, 6.1) | Permanent: the message is too large |
@@ -56,6 +56,13 @@ _LEADING_PERIOD = re.compile(rb"(?m)^\.")
 #: RFC 3463, 3.2: no such mailbox, no such domain, no valid address, moved away; RFC 7505: it takes no mail at all.
 #: Any other refusal of a recipient may be about us or about the moment, and must not suppress anybody.
 _NO_MAILBOX = re.compile(r"5\d\d 5\.1\.(1|2|3|6|10)\b")
+#: We are too fast. RFC 3463 has no code for it (4.7.1 is greylisting as well), so it is the words of those who say so:
+#: Gmail (421 4.7.28 "unusual rate"), Microsoft 365 (451 4.7.500 "Server busy"), Amazon SES (454 "Throttling failure:
+#: Maximum sending rate exceeded"), Postfix (450 4.7.1 "too much mail from", 421 4.7.0 "too many connections").
+_TOO_FAST = re.compile(
+    r"4\.7\.(28|500)\b|throttl|(rate limit|sending rate|unusual rate)|too (many (connections|messages)|much mail)",
+    re.IGNORECASE,
+)
 #: RFC 5321, 3.8: the server closes the connection after this answer.
 _CLOSING = 421
 
@@ -300,7 +307,7 @@ def _meaning(error: Exception) -> ProviderError:
 def _about_recipient(refusal: ProviderError) -> ProviderError:
     """An answer to RCPT TO is about that recipient (greylisting, a full mailbox), except for a farewell."""
     if isinstance(refusal, Temporary):
-        refusal.recipient_only = refusal.code != "smtp_421"
+        refusal.recipient_only = refusal.code != "smtp_421" and not refusal.throttled
     if isinstance(refusal, Permanent) and _NO_MAILBOX.match(refusal.detail):
         refusal.reject_reason = RejectReason.INVALID
     return refusal
@@ -319,7 +326,7 @@ def _answer(error: smtplib.SMTPResponseException) -> ProviderError:
 def _refusal(code: int, words: bytes | str, permanently: type[ProviderError]) -> ProviderError:
     name, detail = f"smtp_{code}", f"{code} {_text(words)}"
     if code // 100 == 4:
-        return Temporary(name, detail)
+        return Temporary(name, detail, throttled=bool(_TOO_FAST.search(detail)))
     if code in _LOG_IN_CODES:
         return Misconfigured(name, detail)
     if code // 100 == 5:

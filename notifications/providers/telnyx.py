@@ -94,6 +94,9 @@ MEANINGS: dict[str, type[ProviderError]] = {
     "40322": Permanent,  # its content is not allowed
 }
 
+#: Of these, the ones that say that we are too fast.
+TOO_FAST = frozenset({"10011", "40318"})
+
 #: What is wrong with the number, for whatever message; by an error's code, in an answer or in a receipt.
 #: Only INVALID and UNSUBSCRIBED suppress it. 40012 may also be a recipient without credit.
 REJECT_REASONS: dict[str, RejectReason] = {
@@ -230,7 +233,12 @@ def _refusal(response: requests.Response, document: dict[str, Any]) -> ProviderE
         words = words or response.text
         return http.refusal(response.status_code, words, response.headers, code=code)
     if meaning is Temporary:
-        return Temporary(code, words, retry_after=_retry_after(response))
+        return Temporary(
+            code,
+            words,
+            retry_after=_retry_after(response),
+            throttled=number in TOO_FAST or response.status_code == http.TOO_MANY_REQUESTS,
+        )
     if meaning is Permanent:
         return Permanent(code, words, reject_reason=_reject_reason(number, words))
     return meaning(code, words)

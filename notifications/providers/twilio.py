@@ -91,6 +91,9 @@ MEANINGS: dict[int, type[ProviderError]] = {
 }
 
 
+#: Of these, the ones that say that we are too fast.
+TOO_FAST = frozenset({20429, 21611, 14107})
+
 #: What is wrong with the number itself, for whatever message; by the error's code, also that of a receipt.
 REJECT_REASONS: dict[int, RejectReason] = {
     21211: RejectReason.INVALID,  # invalid To
@@ -233,7 +236,12 @@ def _refusal(
     if meaning is None:
         return http.refusal(error.status, _words(error), client.answer_headers, code=code)
     if meaning is Temporary:
-        return Temporary(code, _words(error), retry_after=http.retry_after(client.answer_headers))
+        return Temporary(
+            code,
+            _words(error),
+            retry_after=http.retry_after(client.answer_headers),
+            throttled=error.code in TOO_FAST or error.status == http.TOO_MANY_REQUESTS,
+        )
     if meaning is Permanent:
         return Permanent(code, _words(error), reject_reason=REJECT_REASONS.get(error.code or 0))
     return meaning(code, _words(error))

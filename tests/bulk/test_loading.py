@@ -311,10 +311,11 @@ def test_a_list_of_user_ids_is_a_source(alice, tmp_path):
 def test_all_recipients_are_those_there_were_when_the_batch_was_made(alice, stranger):
     first = AddressFactory(recipient__project=alice).recipient
     AddressFactory(recipient__project=stranger)
-    source = RecipientsSource(alice.pk)
+    RecipientFactory(project=alice)  # has no address
+    source = RecipientsSource(alice.pk, "email")
     AddressFactory(recipient__project=alice)
     assert [row.values["user_id"] for row in source.rows()] == [first.user_id]
-    again = RecipientsSource(alice.pk, source.last_id)
+    again = RecipientsSource(alice.pk, "email", source.last_id)
     assert [row.number for row in again.rows()] == [first.pk]
 
 

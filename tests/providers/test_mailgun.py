@@ -150,6 +150,15 @@ class TestMailgun(MailgunContract):
         assert refused.value.code == code
         assert words in refused.value.detail
 
+    @pytest.mark.parametrize(("status", "too_fast"), [(429, True), (503, False)])
+    def test_only_429_says_that_we_are_too_fast(
+        self, provider: Provider, vendor: FakeMailgun, status: int, too_fast: bool
+    ) -> None:
+        vendor.next(status=status)
+        with pytest.raises(Temporary) as refused:
+            self.send(provider)
+        assert refused.value.throttled is too_fast
+
     def test_retry_after_may_be_seconds(self, provider: Provider, vendor: FakeMailgun) -> None:
         vendor.next(status=429, headers={"Retry-After": "7"})
         with pytest.raises(Temporary) as refused:

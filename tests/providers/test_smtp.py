@@ -78,6 +78,29 @@ class TestSmtp(SmtpContract):
         assert caught.value.recipient_only is of_the_recipient
 
     @pytest.mark.parametrize(
+        ("stage", "reply", "too_fast"),
+        [
+            ("MAIL", "421 4.7.28 Our system has detected an unusual rate of mail", True),
+            ("MAIL", "450 4.7.1 Error: too much mail from 192.0.2.1", True),
+            ("GREETING", "421 4.7.0 Error: too many connections from 192.0.2.1", True),
+            ("DOT", "454 Throttling failure: Maximum sending rate exceeded.", True),
+            ("RCPT", "451 4.7.500 Server busy. Please try again later", True),
+            ("RCPT", "451 4.7.1 Greylisted, please try again", False),
+            ("RCPT", "452 4.5.3 Too many recipients", False),
+            ("RCPT", "452 4.2.2 Mailbox full", False),
+            ("MAIL", "421 4.3.2 Closing", False),
+        ],
+    )
+    def test_a_server_that_says_we_are_too_fast_is_told_from_one_that_greylists(
+        self, provider: Provider, vendor: FakeSmtp, stage: str, reply: str, too_fast: bool
+    ) -> None:
+        vendor.next(stage, reply)
+        with pytest.raises(Temporary) as caught:
+            self.send(provider)
+        assert caught.value.throttled is too_fast
+        assert not (too_fast and caught.value.recipient_only)
+
+    @pytest.mark.parametrize(
         ("stage", "reply", "meaning"),
         [
             ("GREETING", "421 4.3.2 Too busy", Temporary),

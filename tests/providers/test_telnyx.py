@@ -102,6 +102,18 @@ class TestTelnyx(VendorContract):
         assert len(vendor.accepted) == 1
 
     @pytest.mark.parametrize(
+        ("status", "code", "too_fast"),
+        [(429, "10011", True), (400, "40318", True), (429, "99999", True), (503, "10007", False)],
+    )
+    def test_it_says_when_we_are_too_fast(
+        self, provider: Provider, vendor: FakeTelnyx, status: int, code: str, too_fast: bool
+    ) -> None:
+        vendor.next_error(status, code, "In its words")
+        with pytest.raises(Temporary) as refused:
+            self.send(provider)
+        assert refused.value.throttled is too_fast
+
+    @pytest.mark.parametrize(
         ("status", "code", "meaning"),
         [
             (401, "10009", Misconfigured),

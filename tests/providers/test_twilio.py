@@ -93,6 +93,18 @@ class TestTwilio(VendorContract):
         assert "From" not in vendor.accepted[0]
 
     @pytest.mark.parametrize(
+        ("status", "code", "too_fast"),
+        [(429, 20429, True), (400, 21611, True), (429, 29999, True), (503, 20503, False)],
+    )
+    def test_it_says_when_we_are_too_fast(
+        self, provider: Provider, vendor: FakeTwilio, status: int, code: int, too_fast: bool
+    ) -> None:
+        vendor.next_error(status, code, "In its words")
+        with pytest.raises(Temporary) as refused:
+            self.send(provider)
+        assert refused.value.throttled is too_fast
+
+    @pytest.mark.parametrize(
         ("status", "code", "meaning"),
         [
             (401, 20003, Misconfigured),

@@ -52,6 +52,11 @@ class StrictSerializer(serializers.Serializer[Any]):
             raise ValidationError(errors)
         return values
 
+    def run_validators(self, value: Any) -> None:
+        """DRF gathers the defaults of read-only fields before it sees that there is no validator."""
+        if self.validators:
+            super().run_validators(value)
+
     @cached_property
     def _checks(self) -> list[tuple[str, serializers.Field[Any, Any, Any, Any], Any, bool]]:
         """For each field: its name, itself, `validate_<name>` or None, and whether it is checked when not given."""
@@ -96,6 +101,12 @@ def refuse_unreachable(user_id: str) -> str:
 
 class ChoiceField(serializers.ChoiceField):
     """Says what it could have been."""
+
+    def run_validation(self, data: Any = empty) -> Any:
+        """What is one of the choices needs none of DRF's checks."""
+        if type(data) is str and data in self.choice_strings_to_values:
+            return self.choice_strings_to_values[data]
+        return super().run_validation(data)
 
     def fail(self, key: str, **kwargs: Any) -> NoReturn:
         if key == "invalid_choice":
@@ -159,6 +170,14 @@ class TextField(serializers.CharField):
             for validator in self.validators
             if not isinstance(validator, ProhibitSurrogateCharactersValidator)
         ]
+
+    def run_validation(self, data: Any = empty) -> str | None:
+        """What can be seen to pass DRF's checks (blank, NUL, length) does not go through each of them."""
+        plain = type(data) is str and data and "\x00" not in data
+        if plain and (self.max_length is None or len(data) <= self.max_length):
+            return self.to_internal_value(data)
+        checked: str | None = super().run_validation(data)
+        return checked
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

@@ -36,6 +36,7 @@ from notifications.bulk.sources import (
 )
 from notifications.bulk.templating import TemplateProblem, Templates
 from notifications.csv_cells import defused
+from notifications.doctor import processes
 from notifications.models import Batch, Channel, Priority
 from users.management.projects import project_named
 from users.models import Project
@@ -168,7 +169,8 @@ class Command(BaseCommand):
     def _source(self, project: Project, files: ExitStack) -> Source:
         if self.options["all_recipients"]:
             batch = batches.named(project.pk, self.options["name"] or "")
-            return RecipientsSource(project.pk, batch.last_recipient_id if batch else None)
+            last_id = batch.last_recipient_id if batch else None
+            return RecipientsSource(project.pk, self.options["channel"], last_id)
         file = files.enter_context(opened(self._path()))
         name = Path(self._path()).name
         if self.options["users"]:
@@ -300,9 +302,14 @@ class Command(BaseCommand):
                 f"{batch.name!r} is {batch.status}. See: manage.py batch show {batch.name!r}"
             )
             return
-        if batch.status == Batch.Status.READY:
+        if batch.status == Batch.Status.READY and batch.scheduled_for:
             self.stdout.write(
                 f"It starts at {batch.scheduled_for:%Y-%m-%d %H:%M:%S} UTC; Ctrl-C only stops watching."
+            )
+        if not processes.serves(batch.flow.lane):
+            self.stdout.write(
+                "No worker runs that would send it: it waits until one does (script/server), or send it from another "
+                "shell with manage.py drain."
             )
         try:
             progress = self._watch(batch)
