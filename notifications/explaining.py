@@ -85,10 +85,10 @@ def explain(
     suppression: Suppression | None = None,
     batch: Batch | None = None,
 ) -> str:
-    """`last` is the newest attempt; `paused` whether its flow is; `batch` the one of which it is a row; `resent` whether a newer one took its place;
+    """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
     `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it;
     `limits` the rates of its flow and provider, in sentences (pace.limits); `receipts` what came of it; `suppression`
-    that of its address.
+    that of its address; `batch` the one of which it is a row.
     """
     if notification.erased_at:
         return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."

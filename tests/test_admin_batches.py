@@ -283,6 +283,17 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_read(
     assert not Batch.objects.exists()
 
 
+def test_the_same_upload_again_leads_to_the_batch_that_is_there(
+    operator: Client, alice: Project
+) -> None:
+    batch = ready(operator, alice)
+    again = upload(operator, alice)
+    assert again["Location"] == page_of(batch)
+    assert "there already" in page(operator, page_of(batch))
+    assert LogEntry.objects.count() == 1
+    assert batches.progress(batch).total == 2
+
+
 # --- One batch -----------------------------------------------------------------------------------------------
 
 

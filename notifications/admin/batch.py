@@ -172,10 +172,17 @@ class BatchAdmin(BigTableAdmin, NeverDeleted):
         try:
             with transaction.atomic():
                 batch = stage(plan, form.uploaded)
-                self.log_addition(request, batch, "Uploaded.")
+                if batch.status == Batch.Status.LOADING:
+                    self.log_addition(request, batch, "Uploaded.")
         except Refused as refusal:
             form.refuse(refusal)
             return None
+        if batch.status != Batch.Status.LOADING:
+            self.message_user(
+                request,
+                "This very batch is there already: nothing is sent twice.",
+                messages.WARNING,
+            )
         return batch
 
     def _upload_page(
