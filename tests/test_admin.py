@@ -31,6 +31,7 @@ from tests.factories import (
     NotificationFactory,
     ProjectFactory,
     RecipientFactory,
+    SuppressionFactory,
     UserFactory,
 )
 from users import console, groups
@@ -631,6 +632,22 @@ def test_a_resend_makes_a_new_notification_and_writes_down_who_did_it(
     assert "by an operator" in of_old
     assert detail(old) in of_new
     assert "by an operator" in of_new
+
+
+def test_that_an_address_is_suppressed_is_told_before_a_resend_is_confirmed(
+    operator: Client, alice: Project
+) -> None:
+    first, second = failed(), failed()
+    SuppressionFactory(project=first.project, address=first.address)
+    data = {"action": "resend", "_selected_action": [str(first.pk), str(second.pk)]}
+    text = operator.post(LIST, data).content.decode()
+    assert "the address is suppressed" in text
+    assert text.count('name="id"') == 1
+
+
+def test_a_filter_by_a_recipient_who_is_not_there_finds_nobody(operator: Client) -> None:
+    sent()
+    assert not rows(page(operator, f"{LIST}?recipient=999999999"))
 
 
 def test_a_retry_makes_a_waiting_one_due_now(

@@ -413,6 +413,7 @@ def test_a_batch_is_started_and_completes(operator: Client, alice: Project) -> N
     ("before", "name", "after"),
     [
         ("running", "pause", "paused"),
+        ("ready", "pause", "paused"),
         ("paused", "resume", "running"),
         ("ready", "cancel", "cancelled"),
         ("running", "cancel", "cancelled"),

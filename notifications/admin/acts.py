@@ -7,23 +7,27 @@ notifications/changes.py, row by row, when it is done.
 from __future__ import annotations
 
 import abc
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
+from uuid import UUID
 
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.db import transaction
 
-from notifications import changes
+from notifications import changes, suppressions
 from notifications.explaining import counted
 from notifications.models import Notification, Status
+from notifications.suppressions import Planned
 from users.models import User
 from users.refusals import Refused
 
 #: Notifications that can be acted on at once, while somebody waits for the page.
 MOST_AT_ONCE = 500
 
+#: Why a resend would be refused.
+SUPPRESSED = "the address is suppressed"
 #: In the log, of the old one (a change) and of the new one (an addition).
 RESENT = "Resent."
 
@@ -48,6 +52,10 @@ class Act(abc.ABC):
     def obstacle(self, notification: Notification) -> str:
         """Why it would be refused, in a few words; empty where nothing is in the way."""
 
+    def obstacles(self, notifications: Sequence[Notification]) -> list[str]:
+        """Those of each, in order."""
+        return [self.obstacle(notification) for notification in notifications]
+
     @abc.abstractmethod
     def perform(self, notification: Notification, user: User) -> Notification | None:
         """Do it and log it. Returns a notification that came of it. Raises Refused."""
@@ -68,6 +76,13 @@ class Resend(Act):
         if notification.status not in Notification.RESENDABLE:
             return f"still {notification.status}"
         return "resent already" if hasattr(notification, "resent_as") else ""
+
+    def obstacles(self, notifications: Sequence[Notification]) -> list[str]:
+        suppressed = _suppressed_among(notifications)
+        return [
+            self.obstacle(notification) or (SUPPRESSED if notification.pk in suppressed else "")
+            for notification in notifications
+        ]
 
     def perform(self, notification: Notification, user: User) -> Notification:
         newer = changes.resend(notification).notification
@@ -202,13 +217,25 @@ class Report:
 
 def plan(act: Act, notifications: Iterable[Notification]) -> Plan:
     planned = Plan(act)
-    for notification in notifications:
-        obstacle = act.obstacle(notification)
+    notifications = list(notifications)
+    for notification, obstacle in zip(notifications, act.obstacles(notifications), strict=True):
         if obstacle:
             planned.obstacles[obstacle] += 1
         else:
             planned.eligible.append(notification)
     return planned
+
+
+def _suppressed_among(notifications: Sequence[Notification]) -> set[UUID]:
+    """Those whose address must not be written to: one question for each project."""
+    by_project: dict[int, list[Notification]] = defaultdict(list)
+    for notification in notifications:
+        by_project[notification.project_id].append(notification)
+    suppressed: set[UUID] = set()
+    for project_id, its in by_project.items():
+        wanted = [Planned(each.channel, each.address, each.category, "") for each in its]
+        suppressed |= {its[at].pk for at in suppressions.refusals_among(project_id, wanted)}
+    return suppressed
 
 
 def carry_out(act: Act, notifications: Iterable[Notification], user: User) -> Report:

@@ -159,7 +159,12 @@ class Pause(Act):
     verb = "Pause"
     icon = "pause"
     consequence = "Nothing of it begins any more until it is resumed. What waits too long expires."
-    statuses = frozenset({Status.RUNNING})
+    statuses = frozenset({Status.READY, Status.RUNNING})
+
+    def is_open_to(self, batch: Batch) -> bool:
+        """One that waits for somebody's word stands still already."""
+        starts = batch.status == Status.RUNNING or batch.starts_by_itself
+        return super().is_open_to(batch) and starts
 
     def perform(self, batch: Batch, user: User, given: dict[str, Any]) -> str:
         batches.pause(batch.pk)

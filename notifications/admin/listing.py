@@ -168,9 +168,10 @@ class RecipientFilter(admin.SimpleListFilter):
     title = parameter_name = "recipient"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """One that is not there is a choice too: without one, Django leaves the filter out, and lists all."""
         id = request.GET.get("recipient", "")
         recipients = Recipient.objects.filter(id=int(id)) if _is_id(id) else []
-        return [(id, str(recipient)) for recipient in recipients]
+        return [(id, str(next(iter(recipients), "No such recipient")))] if id else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return _narrowed_by_id(queryset, "recipient_id", self.value())

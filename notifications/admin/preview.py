@@ -7,9 +7,11 @@ from uuid import UUID
 
 from django.conf import settings
 
+from notifications.explaining import counted
 from notifications.models import Channel, Notification
 from notifications.providers.base import Message
 from notifications.rendering import render
+from notifications.sms_segments import segments
 
 #: Stands first in the frame, so that it holds for all that follows: nothing is loaded and nothing runs, on top of
 #: the frame's own sandbox. A tracking pixel would tell the sender that an operator has looked.
@@ -18,13 +20,6 @@ _NOTHING_IS_LOADED = (
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">"
     '<meta name="referrer" content="no-referrer">'
 )
-
-#: The characters that an SMS can carry in 7 bits (3GPP TS 23.038); those of the second line count twice.
-_GSM = frozenset(
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
-    "abcdefghijklmnopqrstuvwxyzäöñüà"
-)
-_GSM_DOUBLE = frozenset("\f^{}\\[~]|€")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +83,5 @@ def _content(notification: Notification) -> Content:
 
 def sms_length(text: str) -> str:
     """In characters, and in the segments that are paid for: `23 characters, 1 segment`."""
-    characters = f"{len(text):,} character{'' if len(text) == 1 else 's'}"
-    segments = _segments(text)
-    return f"{characters}, {segments} segment{'' if segments == 1 else 's'}"
-
-
-def _segments(text: str) -> int:
-    if set(text) <= _GSM | _GSM_DOUBLE:
-        units = len(text) + sum(character in _GSM_DOUBLE for character in text)
-        alone, joined = 160, 153
-    else:
-        units = len(text.encode("utf-16-le")) // 2
-        alone, joined = 70, 67
-    return 1 if units <= alone else -(-units // joined)
+    counted_as = segments(text)
+    return f"{counted(counted_as.characters, 'character')}, {counted(counted_as.count, 'segment')}"

@@ -12,9 +12,9 @@ from django.db import connection
 from notifications import suppressions
 from notifications.bulk.checking import Rejected
 from notifications.bulk.placing import Chunk, Placed
-from notifications.bulk.segments import segments
 from notifications.explaining import counted
 from notifications.models import Channel
+from notifications.sms_segments import segments
 
 #: Rejected rows and rendered rows that a report shows; it counts all of them.
 MOST_ERRORS, MOST_EXAMPLES = 1000, 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifications.bulk.segments import segments
+from notifications.sms_segments import segments
 
 
 @pytest.mark.parametrize(
