@@ -42,6 +42,8 @@ class SweepThread(threading.Thread):
         while not stopping.is_stopping():
             expect("sweep")
             self._attempt(self.sweep_once)
+            # By itself: a fault in it must not keep what is overdue from going out.
+            self._attempt(self.look_after_batches)
             moved("sweep")
             stopping.wait(0 if self.has_more else settings.SWEEP_INTERVAL)
         self._say_goodbye()
@@ -56,10 +58,7 @@ class SweepThread(threading.Thread):
 
     def sweep_once(self) -> None:
         """One chunk. Were there a million, nobody would hear of this worker until they are done."""
-        from notifications import batches
-        from notifications.bulk.staged_loading import start_loading
         from notifications.heartbeats import beat
-        from notifications.models import Priority
         from notifications.receipts import CHUNK, apply
         from notifications.sweeping import overdue_lanes, sweep
 
@@ -69,13 +68,20 @@ class SweepThread(threading.Thread):
         # Before the policy decides about what a receipt settles.
         receipts_looked_at, _ = apply()
         self.has_more = sweep().has_more or receipts_looked_at == CHUNK
-        batches.tend()
-        if Priority.LOW in self.queues:
-            start_loading()
         for lane in overdue_lanes(self.lanes):
             expect(lane)
             # No daemon: a process that ends waits until what it has begun is settled.
             threading.Thread(target=_drain_overdue, args=(lane,), daemon=False).start()
+
+    def look_after_batches(self) -> None:
+        """Start, end and pause those whose time it is; load what was uploaded, where bulk is sent from."""
+        from notifications import batches
+        from notifications.bulk.staged_loading import start_loading
+        from notifications.models import Priority
+
+        batches.tend()
+        if Priority.LOW in self.queues:
+            start_loading()
 
     def _say_goodbye(self) -> None:
         from notifications.heartbeats import forget

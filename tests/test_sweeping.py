@@ -12,7 +12,7 @@ from notifications import queue, sweeping, worker
 from notifications.models import LANES, Attempt, Circuit, Flow, Heartbeat, Notification
 from notifications.sweeping import Swept, overdue_lanes, sweep
 from notifications.worker import SweepThread
-from tests.factories import NotificationFactory
+from tests.factories import BatchFactory, NotificationFactory
 from users.models import Project
 
 pytestmark = pytest.mark.django_db
@@ -228,3 +228,24 @@ def test_a_worker_with_much_to_sweep_says_between_the_chunks_that_it_is_alive(mo
     sweeper.sweep_once()
     assert (sweeper.has_more, Notification.objects.filter(status="expired").count()) == (False, 3)
     assert len(heard) == 2
+
+
+def test_a_fault_in_looking_after_batches_does_not_keep_what_is_overdue_from_going_out(monkeypatch):
+    done = []
+    sweeper = SweepThread(["low"])
+    monkeypatch.setattr("notifications.batches.tend", lambda: 1 / 0)
+    monkeypatch.setattr(sweeper, "sweep_once", lambda: done.append("swept"))
+    rounds = iter([False, False, True])
+    monkeypatch.setattr(worker.stopping, "is_stopping", lambda: next(rounds))
+    monkeypatch.setattr(worker.stopping, "wait", lambda seconds: None)
+    # The test's own connection stays open for the next look.
+    monkeypatch.setattr(worker, "connection", type("Kept", (), {"close": lambda self: None})())
+    sweeper.run()
+    assert done == ["swept", "swept"]
+
+
+def test_a_worker_starts_a_batch_whose_time_has_come():
+    batch = BatchFactory(status="ready")
+    SweepThread(["normal"]).look_after_batches()
+    batch.refresh_from_db()
+    assert batch.status == "running"
