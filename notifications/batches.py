@@ -27,6 +27,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from notifications.intake import lane_for
+from notifications.limits import LONGEST_CATEGORY, is_web_address
 from notifications.models import (
     Batch,
     Channel,
@@ -84,8 +85,8 @@ COMPARED = {
 class Plan:
     """A batch that is asked for: its message's templates and its source are known to be good.
 
-    `digest`: SHA-256 of the source. `rate`: calls a second, None for as fast as it goes. `staged`: a worker loads it,
-    from the parts of an upload. `failure_limit`: share of its last 1,000 calls.
+    `digest`: SHA-256 of the source. `rate`: calls a second, None for as fast as it goes. `failure_limit`: share of its
+    last 1,000 calls that may fail; None for the service's.
     """
 
     project_id: int
@@ -152,7 +153,8 @@ class Progress:
 
 
 def make(plan: Plan, staged: bool = False) -> Batch:
-    """A batch in `loading`. The same plan again is the same batch, wherever it stands by now.
+    """A batch in `loading`. The same plan again is the same batch, wherever it stands by now. `staged`: a worker loads
+    it, from the parts of an upload.
 
     Raises Conflict where another plan has its name, and says what differs; Refused where the plan contradicts itself, or
     nobody carries its channel.
@@ -185,10 +187,14 @@ def _refuse_contradictions(plan: Plan) -> None:
         raise Refused("not_for_channel", "Only an e-mail has an HTML part.", "html")
     if plan.url and plan.channel != Channel.IN_APP:
         raise Refused("not_for_channel", "Only an in-app message has a url.", "url")
-    if plan.url and not plan.url.startswith(("https://", "http://")):
+    if plan.url and not is_web_address(plan.url):
         raise Refused("invalid", "This must be an http or https address.", "url")
     if not plan.name.strip() or len(plan.name) > LONGEST_NAME:
         raise Refused("invalid", f"A name has 1 to {LONGEST_NAME} characters.", "name")
+    if len(plan.category) > LONGEST_CATEGORY:
+        raise Refused(
+            "max_length", f"A category has at most {LONGEST_CATEGORY} characters.", "category"
+        )
     start = max(plan.scheduled_for or timezone.now(), timezone.now())
     if plan.expires_at and plan.expires_at <= start:
         raise Refused("before_start", "It would expire before it starts.", "expires_at")

@@ -61,6 +61,22 @@ def test_the_name_of_a_batch_whose_file_was_no_good_is_free_for_the_mended_one(a
     assert (again.pk, again.status, again.reason, again.report) == (batch.pk, "loading", "", {})
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"channel": "in_app", "url": "https://"}, "url"),
+        ({"channel": "in_app", "url": "javascript:alert(1)"}, "url"),
+        ({"category": "x" * 101}, "category"),
+        ({"name": "x" * 256}, "name"),
+    ],
+)
+def test_what_no_notification_may_be_no_batch_may(alice, fields, field):
+    with pytest.raises(Refused) as refused:
+        batches.make(plan(alice, **fields))
+    assert refused.value.field == field
+    assert not Batch.objects.exists()
+
+
 def test_two_projects_may_use_one_name(alice, stranger):
     assert batches.make(plan(alice)).pk != batches.make(plan(stranger)).pk
 

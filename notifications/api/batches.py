@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from typing import IO, Any, BinaryIO, cast
@@ -29,12 +27,12 @@ from rest_framework.response import Response
 from notifications import batches
 from notifications.api.pagination import NewestFirst
 from notifications.api.parsing import BodyTooLarge, StrictJSONParser
-from notifications.api.serializers import LONGEST_MESSAGE, LONGEST_TITLE
 from notifications.api.views import PAGING, NeedsLength, WithQuotaHeaders, as_uuid, problems
-from notifications.batches import Plan
+from notifications.batches import LONGEST_NAME, Plan
 from notifications.bulk import results
-from notifications.bulk.sources import digest_of
+from notifications.bulk.sources import digest_of, staged
 from notifications.bulk.staging import refuse_at_once, stage
+from notifications.limits import LONGEST_CATEGORY, LONGEST_MESSAGE, LONGEST_TITLE
 from notifications.models import Batch, Channel, Priority
 from notifications.newest import newest
 from users.api.fields import ChoiceField, StrictSerializer, TextField, ZonedDateTimeField
@@ -54,10 +52,7 @@ class _FileParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the request)
-        shutil.copyfileobj(stream, file)
-        file.seek(0)
-        return {"file": file}
+        return {"file": staged(cast(BinaryIO, stream))}
 
 
 class CSVParser(_FileParser):
@@ -73,7 +68,7 @@ class BatchInput(StrictSerializer):
 
     name = TextField(
         line=True,
-        max_length=255,
+        max_length=LONGEST_NAME,
         help_text="Unique in the project. The same again sends nothing twice.",
     )
     channel = ChoiceField(Channel.choices)
@@ -81,7 +76,9 @@ class BatchInput(StrictSerializer):
     message = TextField(most_bytes=LONGEST_MESSAGE, help_text="Hello {{ first_name }}!")
     html = TextField(required=False, default="", allow_blank=True, most_bytes=LONGEST_MESSAGE)
     url = TextField(required=False, default="", allow_blank=True, line=True, most_bytes=2048)
-    category = TextField(required=False, default="", allow_blank=True, line=True, max_length=100)
+    category = TextField(
+        required=False, default="", allow_blank=True, line=True, max_length=LONGEST_CATEGORY
+    )
     priority = ChoiceField(Priority.choices, required=False, default=Priority.LOW)
     scheduled_for = ZonedDateTimeField(required=False, help_text="Not before this time.")
     expires_at = ZonedDateTimeField(
@@ -314,9 +311,9 @@ def _asked_for(request: Request) -> tuple[Plan, BinaryIO]:
             {"file": ["Send the file, as the body or as the form's part `file`."]}, "required"
         )
     asked = _INPUT.run_validation(values)
-    asked["file_name"] = asked["file_name"] or getattr(file, "name", None) or "upload"
-    if not isinstance(asked["file_name"], str):
-        asked["file_name"] = "upload"
+    # A body that was made a file has a number for a name.
+    name = getattr(file, "name", "")
+    asked["file_name"] = asked["file_name"] or (name if isinstance(name, str) else "") or "upload"
     _check(asked, file)
     return _plan(request, asked, file), file
 

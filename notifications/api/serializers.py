@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
@@ -14,6 +13,13 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
+from notifications.limits import (
+    LONGEST_CATEGORY,
+    LONGEST_MESSAGE,
+    LONGEST_SMS,
+    LONGEST_TITLE,
+    is_web_address,
+)
 from notifications.models import Channel, FailureKind, Notification, Priority, Receipt, Status
 from notifications.providers.events import EventType, RejectReason
 from users.api.fields import (
@@ -25,9 +31,6 @@ from users.api.fields import (
     refuse_unreachable,
 )
 
-LONGEST_MESSAGE = 256 * 1024  # bytes
-LONGEST_SMS = 1600  # characters; what Twilio takes
-LONGEST_TITLE = 998  # bytes; RFC 5322, section 2.1.1: the longest line a header may be
 LARGEST_METADATA = 16 * 1024  # bytes
 _METADATA = json.JSONEncoder(ensure_ascii=False)
 FARTHEST_SCHEDULE = timedelta(days=366)
@@ -78,7 +81,7 @@ class NotificationInput(StrictSerializer):
         help_text="In-app only: where a click leads, http or https.",
     )
     priority = ChoiceField(Priority.choices, required=False, default="normal")
-    category = TextField(required=False, allow_blank=True, line=True, max_length=100)
+    category = TextField(required=False, allow_blank=True, line=True, max_length=LONGEST_CATEGORY)
     reference = TextField(
         required=False,
         allow_blank=True,
@@ -109,11 +112,7 @@ class NotificationInput(StrictSerializer):
         return message
 
     def validate_url(self, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            parts = urlsplit("")
-        if url and (parts.scheme not in {"http", "https"} or not parts.netloc or " " in url):
+        if url and not is_web_address(url):
             raise ValidationError("This must be an http or https address.", code="invalid")
         return url
 

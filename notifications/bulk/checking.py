@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,16 +12,14 @@ from typing import Any
 from notifications.bulk.duplicates import Seen
 from notifications.bulk.reading import Row, spreadsheet_number
 from notifications.bulk.templating import Content, TemplateProblem, Templates
+from notifications.limits import LONGEST_SMS, LONGEST_TITLE
 from notifications.models import Channel
+from users.api.fields import CONTROL_CHARACTER
 from users.directory import normalised
 from users.refusals import Refused
 
-#: As in POST /notifications (notifications/api/serializers.py).
-LONGEST_TITLE, LONGEST_MESSAGE, LONGEST_SMS = 998, 256 * 1024, 1600
 LONGEST_USER_ID, LONGEST_LOCALE = 255, 35
 
-#: Unicode's categories Cc, Zl and Zp, as in users/api/fields.py.
-_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: An ordinary address: its domain is checked once, its local part needs no more than this.
 _PLAIN_LOCAL = re.compile(r"[A-Za-z0-9_+\-]+(?:\.[A-Za-z0-9_+\-]+)*")
 
@@ -52,6 +51,13 @@ class Rejected:
     code: str
     detail: str
     raw: tuple[str, ...]
+
+
+@contextmanager
+def checking(channel: str, templates: Templates, once_per_address: bool) -> Iterator[Checker]:
+    """A checker for one reading of a file: what it has seen is forgotten with the block."""
+    with Seen() as seen:
+        yield Checker(channel, templates, once_per_address, seen)
 
 
 class Checker:
@@ -159,7 +165,7 @@ def _user_id(given: Any) -> str:
         raise Refused(
             "max_length", f"A user_id has at most {LONGEST_USER_ID} characters.", "user_id"
         )
-    if "/" in user_id or user_id in {".", ".."} or _CONTROL_CHARACTER.search(user_id):
+    if "/" in user_id or user_id in {".", ".."} or CONTROL_CHARACTER.search(user_id):
         raise Refused(
             "unreachable",
             "A user_id has no slash, no line break, and is not '.' or '..'.",
@@ -171,11 +177,7 @@ def _user_id(given: Any) -> str:
 def _locale(given: Any) -> str:
     if given is None:
         return ""
-    if (
-        not isinstance(given, str)
-        or len(given) > LONGEST_LOCALE
-        or _CONTROL_CHARACTER.search(given)
-    ):
+    if not isinstance(given, str) or len(given) > LONGEST_LOCALE or CONTROL_CHARACTER.search(given):
         raise Refused(
             "invalid", f"A locale has at most {LONGEST_LOCALE} characters, like en-GB.", "locale"
         )
@@ -184,7 +186,7 @@ def _locale(given: Any) -> str:
 
 def _check_content(content: Content, channel: str, values: Mapping[str, Any]) -> None:
     """Raises Refused, naming the part."""
-    if _CONTROL_CHARACTER.search(content.title):
+    if CONTROL_CHARACTER.search(content.title):
         raise Refused("line_break", _line_break(values), "title")
     if len(content.title.encode()) > LONGEST_TITLE:
         raise Refused("max_length", f"The title comes to more than {LONGEST_TITLE} bytes.", "title")
@@ -205,7 +207,7 @@ def _line_break(values: Mapping[str, Any]) -> str:
     broken = [
         name
         for name, value in values.items()
-        if isinstance(value, str) and _CONTROL_CHARACTER.search(value)
+        if isinstance(value, str) and CONTROL_CHARACTER.search(value)
     ]
     words = "The title comes to more than one line, or has a control character"
     return f"{words}; perhaps by {', '.join(broken)}." if broken else f"{words}."

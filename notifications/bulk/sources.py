@@ -52,7 +52,6 @@ class FileSource:
         return digest_of(self.file)
 
     def rows(self) -> Iterator[Row]:
-        self.file.seek(0)
         return reading.rows(self.file, self.recognised)
 
     def position(self) -> int:
@@ -102,8 +101,9 @@ class RecipientsSource:
         self._recipients = Recipient.objects.filter(project_id=project_id).order_by("id")
         if channel != Channel.IN_APP:
             self._recipients = self._recipients.filter(addresses__channel=channel)
-        newest = self._recipients.values_list("id", flat=True).last() or 0
-        self.last_id = newest if last_id is None else last_id
+        if last_id is None:
+            last_id = self._recipients.values_list("id", flat=True).last() or 0
+        self.last_id = last_id
         self._recipients = self._recipients.filter(id__lte=self.last_id, forgetting=None)
         self.size = self._recipients.count()
         self._position = 0

@@ -10,8 +10,7 @@ from django.db.models.functions import Now
 
 from notifications import batches
 from notifications.batches import LOADING_LEASE
-from notifications.bulk.checking import Checker
-from notifications.bulk.duplicates import Seen
+from notifications.bulk.checking import checking
 from notifications.bulk.examining import Report, examine
 from notifications.bulk.loading import NoLongerLoading, load
 from notifications.bulk.placing import in_chunks
@@ -71,8 +70,7 @@ def _check_and_load(batch: Batch, source: Source) -> None:
     templates = Templates(batch.title, batch.message, batch.html)
     if not batch.cursor and not _is_good(batch, source, templates):
         return
-    with Seen() as seen:
-        checker = Checker(batch.channel, templates, batch.once_per_address, seen)
+    with checking(batch.channel, templates, batch.once_per_address) as checker:
         load(batch, in_chunks(source.rows(), checker, batch.project_id), checker)
     batches.loaded(batch.pk)
 
@@ -85,8 +83,7 @@ def _is_good(batch: Batch, source: Source, templates: Templates) -> bool:
             leased_until=Now() + LOADING_LEASE, report={"checked": report.rows}
         )
 
-    with Seen() as seen:
-        checker = Checker(batch.channel, templates, batch.once_per_address, seen)
+    with checking(batch.channel, templates, batch.once_per_address) as checker:
         chunks = in_chunks(source.rows(), checker, batch.project_id)
         report = examine(chunks, batch.project_id, batch.channel, batch.category, on_chunk=on_chunk)
     if problem := report.problem(batch.skip_invalid):

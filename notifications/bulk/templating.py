@@ -27,8 +27,8 @@ from liquid.expression import Expression
 from liquid.undefined import FalsyStrictUndefined
 from markupsafe import escape
 
-#: Bytes that one part may come to.
-LONGEST_OUTPUT = 256 * 1024
+from notifications.limits import LONGEST_MESSAGE
+
 #: Seconds of one rendering, and bytes that it may keep in variables of its own.
 MOST_SECONDS, MOST_KEPT = 0.5, 1 << 20
 #: Rounds of all loops of one rendering; fewer where the template is long, so that rounds times characters stay below
@@ -125,7 +125,7 @@ class _Plain:
                 return None
             texts.append(escape(text) if is_name and self._autoescape else text)
         rendered = "".join(texts)
-        return rendered if len(rendered) * 4 <= LONGEST_OUTPUT else None
+        return rendered if len(rendered) * 4 <= LONGEST_MESSAGE else None
 
 
 def _plain_of(template: BoundTemplate) -> _Plain | None:
@@ -154,8 +154,8 @@ _LIMIT = "The template does too much for one message: {}"
 
 
 def _parsed(part: str, text: str) -> Any:
-    if len(text.encode()) > LONGEST_OUTPUT:
-        raise TemplateProblem(part, "max_length", f"It has more than {LONGEST_OUTPUT:,} bytes.")
+    if len(text.encode()) > LONGEST_MESSAGE:
+        raise TemplateProblem(part, "max_length", f"It has more than {LONGEST_MESSAGE:,} bytes.")
     environment = _Environment(undefined=_Missing, autoescape=part == "html")
     environment.loop_iteration_limit = min(MOST_ROUNDS, MOST_WORK // max(len(text), 1))  # type: ignore[misc]
     try:
@@ -199,7 +199,7 @@ _clock = _Clock()
 
 class _Environment(Environment):
     local_namespace_limit = MOST_KEPT
-    output_stream_limit = LONGEST_OUTPUT
+    output_stream_limit = LONGEST_MESSAGE
 
     def setup_tags_and_filters(self, *, extra: bool = False) -> None:
         super().setup_tags_and_filters(extra=extra)

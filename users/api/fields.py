@@ -17,7 +17,7 @@ from rest_framework.fields import empty
 from rest_framework.validators import ProhibitSurrogateCharactersValidator
 
 #: Unicode's categories Cc, Zl and Zp.
-_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -144,7 +144,7 @@ class ZonedDateTimeField(serializers.Field[datetime, Any, str, datetime]):
 
 def _single_line(text: str) -> str:
     """Refuses control characters: in a header a line break would start another header."""
-    if _CONTROL_CHARACTER.search(text):
+    if CONTROL_CHARACTER.search(text):
         raise ValidationError(
             "Line breaks and control characters are not allowed here.", code="control_characters"
         )

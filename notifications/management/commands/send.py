@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -12,6 +11,7 @@ from rest_framework.exceptions import ValidationError
 
 from notifications import intake
 from notifications.api.serializers import NotificationInput
+from notifications.management.text_files import text_in
 from notifications.models import Channel, Priority
 from users.management.projects import project_named
 from users.refusals import Refused
@@ -70,17 +70,8 @@ class Command(BaseCommand):
         message = options["message"]
         values["message"] = sys.stdin.read() if message == "-" else message
         if options["html_file"]:
-            values["html"] = _read(options["html_file"])
+            values["html"] = text_in(options["html_file"])
         return {name: value for name, value in values.items() if value is not None}
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path} is not UTF-8.") from error
 
 
 def _in_words(error: ValidationError) -> str:

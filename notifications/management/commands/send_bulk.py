@@ -7,7 +7,7 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,8 +20,7 @@ from tqdm import tqdm
 from notifications import batches
 from notifications.batches import Plan, Progress
 from notifications.bulk import telling
-from notifications.bulk.checking import Checker, Rejected
-from notifications.bulk.duplicates import Seen
+from notifications.bulk.checking import Checker, Rejected, checking
 from notifications.bulk.examining import Report, examine
 from notifications.bulk.loading import NoLongerLoading, load
 from notifications.bulk.placing import in_chunks
@@ -37,6 +36,7 @@ from notifications.bulk.sources import (
 from notifications.bulk.templating import TemplateProblem, Templates
 from notifications.csv_cells import defused
 from notifications.doctor import processes
+from notifications.management.text_files import text_in
 from notifications.models import Batch, Channel, Priority
 from users.management.projects import project_named
 from users.models import Project
@@ -136,7 +136,7 @@ class Command(BaseCommand):
                 if self.options["dry_run"]:
                     return self.stdout.write("Only checked: nothing was stored, nothing is sent.")
                 self._ask()
-            batch = self._make(plan)
+            batch = batches.make(plan)
             self._load(batch, source, templates)
         self._follow(batch)
 
@@ -161,10 +161,7 @@ class Command(BaseCommand):
             return str(self.options[part])
         if self.options[part]:
             raise CommandError(f"Give --{part} or --{part}-file, not both.")
-        try:
-            return Path(path).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise CommandError(f"{path} is not UTF-8.") from error
+        return text_in(path)
 
     def _source(self, project: Project, files: ExitStack) -> Source:
         if self.options["all_recipients"]:
@@ -250,11 +247,8 @@ class Command(BaseCommand):
             raise CommandError(f"{path} could not be written.")
         self.stdout.write(f"Rejected rows are written to {path}.")
 
-    @contextmanager
-    def _checker(self, templates: Templates) -> Iterator[Checker]:
-        with Seen() as seen:
-            once = not self.options["allow_duplicates"]
-            yield Checker(self.options["channel"], templates, once, seen)
+    def _checker(self, templates: Templates) -> AbstractContextManager[Checker]:
+        return checking(self.options["channel"], templates, not self.options["allow_duplicates"])
 
     def _ask(self) -> None:
         if self.options["yes"]:
@@ -269,9 +263,6 @@ class Command(BaseCommand):
             raise CommandError("Nothing was sent.")
 
     # -- store ---------------------------------------------------------------------------------------------
-
-    def _make(self, plan: Plan) -> Batch:
-        return batches.make(plan)
 
     def _load(self, batch: Batch, source: Source, templates: Templates) -> None:
         if batch.status != Batch.Status.LOADING:
