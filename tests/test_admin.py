@@ -1257,5 +1257,6 @@ class _statements:
         self.wrapper.__exit__(*error)
 
     def _note(self, execute: Callable[..., Any], sql: str, params: Any, *rest: Any) -> Any:
-        self.sql.append(sql % tuple(params) if params else sql)
+        values = params if isinstance(params, dict) else tuple(params or ())
+        self.sql.append(sql % values if values else sql)
         return execute(sql, params, *rest)
