@@ -1,4 +1,5 @@
-"""The ledger: batches, flows, circuits, notifications, attempts, receipts and suppressions. PostgreSQL is the queue.
+"""The ledger: batches, flows, pauses, circuits, notifications, attempts, receipts, suppressions; what is counted of
+them, and what operators do to many. PostgreSQL is the queue.
 
 A `Notification` with status `pending` and `due_at` in the past IS the queue entry. Models decide about
 themselves; they never enqueue or send: no signals, no side effects in `save()`.
@@ -9,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower, Now
@@ -241,6 +243,23 @@ class Pace(models.Model):
         return self.provider
 
 
+class Pause(models.Model):
+    """A lane or a provider of which nothing is claimed or begun until somebody resumes it. See pausing.py."""
+
+    #: A lane (`sms.high`) or a provider (`twilio`). The sandbox is both, and the same.
+    target = models.CharField(max_length=50, primary_key=True)
+    reason = models.TextField(blank=True)
+    paused_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    paused_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        default_permissions = ("view",)
+        permissions = (("pause_delivery", "Can pause and resume a lane, a flow or a provider"),)
+
+    def __str__(self) -> str:
+        return self.target
+
+
 class Circuit(models.Model):
     """Whether a provider may be called for a sender, shared by all workers. See circuits.py.
 
@@ -418,6 +437,18 @@ class Notification(models.Model):
                 fields=("review_at",),
                 name="notification_review",
                 condition=Q(review_at__isnull=False),
+            ),
+            # The console's list by status, over all projects; only those that went wrong are in it.
+            models.Index(
+                fields=("status", "id"),
+                name="notification_trouble",
+                condition=Q(status__in=("failed", "unknown", "expired", "cancelled")),
+            ),
+            # The console's list by failure code.
+            models.Index(
+                fields=("failure_code", "id"),
+                name="notification_failure",
+                condition=~Q(failure_code=""),
             ),
             # The console: unknown rows that wait for an operator's word.
             models.Index(
@@ -722,3 +753,182 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class HourlyCount(models.Model):
+    """How many of the notifications that were accepted in an hour stand where: the console's charts, and /stats.
+
+    Recounted again and again while an hour's notifications still move (counting.py), so that no page counts them.
+    """
+
+    #: Its first moment, UTC.
+    hour = models.DateTimeField()
+    project = models.ForeignKey(Project, models.CASCADE, related_name="+", db_index=False)
+    channel = models.CharField(max_length=6, choices=Channel.choices)
+    live = models.BooleanField()
+    category = models.CharField(max_length=100, blank=True)
+    status = models.CharField(max_length=9, choices=Status.choices)
+    failure_code = models.CharField(max_length=100, blank=True)
+    count = models.BigIntegerField()
+
+    class Meta:
+        constraints = (
+            # Also the index by which a period is read, and an hour is replaced.
+            models.UniqueConstraint(
+                fields=(
+                    "hour",
+                    "project",
+                    "channel",
+                    "live",
+                    "category",
+                    "status",
+                    "failure_code",
+                ),
+                name="hourly_count",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H:00} {self.channel} {self.status}"
+
+
+class CountedHour(models.Model):
+    """When an hour was last counted. See counting.py."""
+
+    hour = models.DateTimeField(primary_key=True)
+    counted_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H:00}"
+
+
+class CallCount(models.Model):
+    """How many calls to a provider began in a minute or an hour, how they ended and how long they took.
+
+    Each attempt is counted once, when it is surely over, in its minute and in its hour (counting.py).
+    """
+
+    class Span(models.TextChoices):
+        MINUTE = "minute", "Minute"
+        HOUR = "hour", "Hour"
+
+    span = models.CharField(max_length=6, choices=Span.choices)
+    began_at = models.DateTimeField()
+    lane = models.CharField(max_length=20)
+    provider = models.CharField(max_length=50)
+    #: Of Attempt.Outcome; empty where no answer ever came.
+    outcome = models.CharField(max_length=13, blank=True)
+    code = models.CharField(max_length=100, blank=True)
+    #: Calls that took at least 2^bucket ms and less than twice as long; 0 also has the faster ones.
+    bucket = models.SmallIntegerField()
+    calls = models.BigIntegerField()
+
+    class Meta:
+        constraints = (
+            # Also the index by which a period is read.
+            models.UniqueConstraint(
+                fields=("span", "began_at", "lane", "provider", "outcome", "code", "bucket"),
+                name="call_count",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.began_at:%Y-%m-%d %H:%M} {self.provider} {self.outcome}"
+
+
+class Watermark(models.Model):
+    """Up to which row something has been counted already."""
+
+    name = models.CharField(max_length=50, primary_key=True)
+    last_id = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class BulkAction(models.Model):
+    """An operator's act on many notifications: resend, cancel, retry, settle. Workers do it, row by row.
+
+    See bulk_actions.py. Which rows are meant is fixed first (`BulkActionRow`); what was chosen twice is refused once.
+    """
+
+    class Status(models.TextChoices):
+        SELECTING = (
+            "selecting",
+            "Selecting: the rows it is about are being noted; nothing is done yet",
+        )
+        RUNNING = "running", "Running"
+        PAUSED = "paused", "Paused"
+        COMPLETED = "completed", "Completed"
+        STOPPED = "stopped", "Stopped: what was not done by then is not done"
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    #: resend, retry, cancel, arrived or give_up (acts.py).
+    act = models.CharField(max_length=20)
+    #: What was chosen, as the query of the console's list: `{"status": "failed", "provider": "smtp"}`.
+    selection = models.JSONField(default=dict)
+    #: Nothing that was accepted later is meant.
+    newest_id = models.UUIDField()
+    #: Projects within which it may act; NULL for all.
+    project_ids = ArrayField(models.BigIntegerField(), null=True, blank=True)
+    #: A resend also of those whose person has the message already.
+    include_arrived = models.BooleanField(default=False)
+    reason = models.TextField()
+    #: Rows a second; NULL for as fast as it goes.
+    rate = models.FloatField(null=True, blank=True)
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    status = models.CharField(max_length=9, choices=Status.choices, default=Status.SELECTING)
+    #: Until when a worker, or the command that made it, has it; NULL: whoever comes first.
+    leased_until = models.DateTimeField(null=True, blank=True)
+    selected = models.BigIntegerField(default=0)
+    done = models.BigIntegerField(default=0)
+    refused = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        default_permissions = ("view",)
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(status__in=("selecting", "running", "paused", "completed", "stopped")),
+                name="bulk_action_status_known",
+            ),
+        )
+        # bulk_actions.take(): what is to be gone on with.
+        indexes = (
+            models.Index(
+                fields=("id",), name="bulk_action_unfinished", condition=Q(finished_at=None)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.act}: {self.reason}"
+
+
+class BulkActionRow(models.Model):
+    """One notification of a bulk action. No foreign key: retention need not look here."""
+
+    bulk_action = models.ForeignKey(BulkAction, models.CASCADE, related_name="rows", db_index=False)
+    notification_id = models.UUIDField()
+    done_at = models.DateTimeField(null=True, blank=True)
+    #: Why it was refused; empty where it was done.
+    refusal = models.TextField(blank=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("bulk_action", "notification_id"), name="bulk_action_row"
+            ),
+        )
+        # bulk_actions.carry_on(): the next ones.
+        indexes = (
+            models.Index(
+                fields=("bulk_action", "notification_id"),
+                name="bulk_action_row_waiting",
+                condition=Q(done_at=None),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return str(self.notification_id)

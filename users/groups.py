@@ -1,5 +1,5 @@
-"""The two groups of staff: `operator` looks, resends, retries, cancels, settles, probes, sends to many, and says which
-addresses are not written to; `administrator` does everything.
+"""The two groups of staff: `operator` looks, resends, retries, cancels, settles, pauses, probes, sends to many, and
+says which addresses are not written to; `administrator` does everything.
 
 Both are brought up to date after every migration. What is listed here is added when it is missing, so that a
 new version's permissions reach the staff without anybody's doing; what an administrator added by hand is
@@ -28,6 +28,10 @@ _OPERATOR = frozenset(
         "notifications.view_batch",
         "notifications.send_batch",
         "notifications.download_batch",
+        "notifications.view_bulkaction",
+        "notifications.view_flow",
+        "notifications.view_pause",
+        "notifications.pause_delivery",
         "notifications.view_circuit",
         "notifications.change_circuit",
         "notifications.view_receipt",
@@ -41,7 +45,6 @@ _OPERATOR = frozenset(
 
 #: Groups are changed by a superuser only: who may, could give himself anything.
 _ADMINISTRATOR = _OPERATOR | {
-    "notifications.view_flow",
     "notifications.change_flow",
     "users.change_recipient",
     "users.add_project",

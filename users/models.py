@@ -17,6 +17,14 @@ from django.db.models.functions import Now
 class User(AbstractUser):
     """A staff account that signs in to the admin. People who get notifications are `Recipient`s."""
 
+    #: Of these alone it sees and changes anything (users/reach.py).
+    projects = models.ManyToManyField(
+        "Project",
+        blank=True,
+        related_name="+",
+        help_text="Limits what this person sees and does to these projects. None chosen: all projects.",
+    )
+
 
 class UnknownPolicy(models.TextChoices):
     """What becomes of a notification that a provider may or may not have accepted."""
