@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
@@ -18,7 +18,7 @@ class User(AbstractUser):
     """A staff account that signs in to the admin. People who get notifications are `Recipient`s."""
 
     #: Of these alone it sees and changes anything (users/reach.py).
-    projects = models.ManyToManyField(
+    projects: models.ManyToManyField[Project, Any] = models.ManyToManyField(
         "Project",
         blank=True,
         related_name="+",
