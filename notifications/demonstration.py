@@ -204,6 +204,7 @@ class Teller:
             for name, share in zip(names, shares, strict=True)
         ]
         self.failed: list[tuple[Space, int, Letter, UUID | str]] = []
+        self.weights: dict[int, list[float]] = {}
         self.chunk = Chunk()
 
     # --- Projects and their people ----------------------------------------------------------------
@@ -281,7 +282,10 @@ class Teller:
             number %= PHONES
         live = draw.random() * TEST_KEYS > 1
         provider, fates = self._provider(letter.channel, live, accepted)
-        (fate,) = draw.choices(fates, [fate.weight for fate in fates])
+        (fate,) = draw.choices(fates, cum_weights=self._weights(fates))
+        if live and (letter.channel, number) in space.suppressed:
+            # Seldom does anybody go on writing to them.
+            number = int(draw.random() * len(space.people)) % PHONES
         if live and (letter.channel, number) in space.suppressed:
             fate = _SUPPRESSED
         written = self._write(letter, space, number, accepted, live, provider, fate)
@@ -426,6 +430,7 @@ class Teller:
             + ["scheduled"] * max(3, rows // 400)
             + ["tried again"] * max(3, rows // 1000)
             + ["in review"] * max(2, rows // 5000)
+            + ["held"] * max(3, rows // 5000)
             + ["resent"] * min(len(LETTERS) + rows // 200, rows // 100)
         )
 
@@ -435,6 +440,7 @@ class Teller:
             "scheduled": self._tell_scheduled,
             "tried again": self._tell_tried_again,
             "in review": self._tell_in_review,
+            "held": self._tell_held,
             "resent": self._tell_resent,
         }
         for number, kind in enumerate(kinds, 1):
@@ -473,6 +479,20 @@ class Teller:
         fate = Fate(1, "unknown", (NO_ANSWER,))
         self._write(
             *(LETTERS[1], space, number, self._lately(), False, "sandbox", fate), review=review
+        )
+
+    def _tell_held(self) -> None:
+        space, number = self._anybody()
+        self._write(
+            *(
+                LETTERS[0],
+                space,
+                number,
+                self._lately(),
+                True,
+                "smtp",
+                Fate(1, "unknown", (NO_ANSWER,)),
+            )
         )
 
     def _tell_resent(self) -> None:

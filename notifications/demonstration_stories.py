@@ -164,9 +164,9 @@ _CANCELLED = Fate(0.6, "cancelled")
 _UNKNOWN = Fate(0.06, "unknown", (NO_ANSWER,))
 
 SMTP = (
-    Fate(81, "sent", (TAKEN,)),
-    Fate(9, "sent", (GREYLISTED, TAKEN)),
-    Fate(4, "sent", (THROTTLED, GREYLISTED, TAKEN)),
+    Fate(74, "sent", (TAKEN,)),
+    Fate(13, "sent", (GREYLISTED, TAKEN)),
+    Fate(7, "sent", (THROTTLED, GREYLISTED, TAKEN)),
     Fate(
         1.6,
         "failed",
@@ -190,8 +190,8 @@ SMTP = (
     _UNKNOWN,
 )
 MAILGUN = (
-    Fate(78, "delivered", (QUEUED,), "delivered"),
-    Fate(11, "delivered", (BUSY, QUEUED), "delivered"),
+    Fate(71, "delivered", (QUEUED,), "delivered"),
+    Fate(18, "delivered", (BUSY, QUEUED), "delivered"),
     Fate(4, "delivered", (BUSY, BUSY, BUSY, QUEUED), "delivered"),
     Fate(4, "sent", (QUEUED,)),
     Fate(
@@ -207,8 +207,8 @@ MAILGUN = (
     _CANCELLED,
 )
 TWILIO = (
-    Fate(80, "delivered", (QUEUED,), "delivered"),
-    Fate(9, "delivered", (BUSY, QUEUED), "delivered"),
+    Fate(73, "delivered", (QUEUED,), "delivered"),
+    Fate(16, "delivered", (BUSY, QUEUED), "delivered"),
     Fate(4, "sent", (QUEUED,)),
     Fate(
         1.6,
