@@ -44,8 +44,8 @@ from notifications.demonstration_stories import (
     Letter,
 )
 from notifications.intake import flow_of
-from notifications.models import SANDBOX_LANE, Batch, Circuit, Flow, Notification, lane_of
-from users.models import Project
+from notifications.models import SANDBOX_LANE, Batch, Circuit, Flow, lane_of
+from users.models import Project, Recipient
 from users.refusals import Refused
 
 DAYS = 14
@@ -130,10 +130,10 @@ def _refuse_where_it_could_harm(names: Iterable[str]) -> None:
     if settings.PRODUCTION:
         raise Refused("production", "Invented data has no place in production: nothing was stored.")
     for name in names:
-        if Notification.objects.filter(project__name=name).exists():
+        if Recipient.objects.filter(project__name=name).exists():
             raise Refused(
                 "in_use",
-                f"The project {name!r} has notifications already: nothing was stored. Choose another with --project.",
+                f"The project {name!r} is in use already: nothing was stored. Choose another with --project.",
                 "project",
             )
 
@@ -293,6 +293,11 @@ class Teller:
             self._suppress(space, letter.channel, number, fate, written)
         if fate.status == "failed" and live and len(self.failed) < self.rows / 100:
             self.failed.append((space, number, letter, written))
+
+    def _weights(self, fates: tuple[Fate, ...]) -> list[float]:
+        if id(fates) not in self.weights:
+            self.weights[id(fates)] = list(accumulate(fate.weight for fate in fates))
+        return self.weights[id(fates)]
 
     def _provider(self, channel: str, live: bool, accepted: float) -> tuple[str, tuple[Fate, ...]]:
         if not live:
