@@ -238,8 +238,8 @@ class Teller:
 
     def chunks(self) -> Iterator[tuple[Chunk, int]]:
         """Lines to store, and how many notifications are among them."""
-        moments = self._moments()
         left = max(0, self.rows - len(self._waiting_numbers()))
+        moments = self._moments(left)
         while left:
             size = min(CHUNK, left)
             self._tell(size, moments)
@@ -253,20 +253,18 @@ class Teller:
         chunk, self.chunk = self.chunk, Chunk()
         return chunk, size
 
-    def _moments(self) -> Iterator[float]:
+    def _moments(self, rows: int) -> Iterator[float]:
         """When each was accepted, in order: few at night, many in the morning."""
         hours = int((self.newest - self.oldest) // 3600)
         begins = [self.oldest + hour * 3600 for hour in range(hours)]
         weights = [HOURS[int(begin // 3600 % 24)] for begin in begins]
-        ends = [self.rows * end / sum(weights) for end in accumulate(weights)]
+        ends = [rows * end / sum(weights) for end in accumulate(weights)]
         hour, first = 0, 0.0
-        for number in range(self.rows):
+        for number in range(rows):
             while number >= ends[hour] and hour < hours - 1:
                 first, hour = ends[hour], hour + 1
             width = 3600 / (ends[hour] - first)
             yield begins[hour] + (number - first + self.random.random()) * width % 3600
-        while True:
-            yield self.newest
 
     def _tell(self, size: int, moments: Iterator[float]) -> None:
         draw = self.random
