@@ -341,10 +341,8 @@ class Teller:
             delivered = min(ended + 1 + draw.random() * 8, self.newest) if fate.event else ended
         if fate.event:
             self._write_receipt(made, provider, fate, ended, message_id)
-        row, flow = None, space.flows[lane_of(letter.channel, letter.priority)]
-        if not live:
-            flow = space.flows[SANDBOX_LANE]
-        elif letter.category == "newsletter":
+        row, flow = None, space.flows[_lane(letter, live)]
+        if live and letter.category == "newsletter" and "flow" not in special:
             row, flow = self._row_of_newsletter(space, accepted)
         shown = _Shown(letter, space.project.name, number, int(draw.random() * 900_000) + 100_000)
         read = letter.channel == "in_app" and delivered is not None and draw.random() < 0.6
@@ -622,6 +620,10 @@ class _Shown:
         self.reference = fill(letter.reference)
         self.metadata = json.dumps({"origin": "demonstration"}) if chance % 8 == 0 else "{}"
         self.address = _address(letter.channel, number)
+
+
+def _lane(letter: Letter, live: bool) -> str:
+    return lane_of(letter.channel, letter.priority) if live else SANDBOX_LANE
 
 
 def _address(channel: str, number: int) -> str:
