@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.db import connection
 from django.db.models.functions import Now
 
-from notifications import invariants, pace, providers
+from notifications import invariants, pace, pausing, providers
 from notifications.doctor.findings import Finding, error, ok, warning
 from notifications.models import SANDBOX_LANE, Batch, Circuit, Flow, Notification, Receipt
 
@@ -21,11 +21,11 @@ MOST_CIRCUITS = 10
 #: Rows that are counted at most: a look must not cost more the longer the queue is.
 MOST = 1000
 
-# What an open circuit or a rate holds back waits, but is not overdue.
+# What a pause, an open circuit or a rate holds back waits, but is not overdue.
 LANES = f"""
 SELECT flow.lane, sum(due.waiting),
        coalesce(max(due.overdue) FILTER (
-           WHERE NOT {invariants.HELD_BY_CIRCUIT} AND NOT {invariants.HELD_BY_PACE}), 0)
+           WHERE NOT {invariants.HELD_BY_PAUSE} AND NOT {invariants.HELD_BY_CIRCUIT} AND NOT {invariants.HELD_BY_PACE}), 0)
 FROM notifications_flow flow CROSS JOIN LATERAL (
     SELECT count(*) AS waiting,
            coalesce(extract(epoch FROM now() - min(due_at)), 0) AS overdue
@@ -81,6 +81,25 @@ def _without_provider(lane: Lane) -> Finding:
     )
 
 
+def pauses() -> Iterator[Finding]:
+    """Lanes and providers that somebody has paused. Everybody may hear which, but not who said why."""
+    found = pausing.pauses()
+    for each in found:
+        kind = pausing.kind_of(each.target)
+        who = f"by {each.paused_by}" if each.paused_by else "by a command"
+        yield warning(
+            "pauses",
+            f"{kind}_paused",
+            f"The {kind} {each.target} is paused: nothing of it goes out.",
+            f"manage.py resume {each.target}, or the console's first page. What reaches its expires_at expires.",
+            f"since {each.paused_at:%d %b %H:%M} UTC, {who}: {each.reason or 'no reason given'}"[
+                :300
+            ],
+        )
+    if not found:
+        yield ok("pauses", "No lane and no provider is paused.")
+
+
 def paused() -> Iterator[Finding]:
     # A batch's flow is paused whenever the batch does not run.
     flows = list(
@@ -92,7 +111,7 @@ def paused() -> Iterator[Finding]:
             "flows",
             "flow_paused",
             f"{_counted(len(flows))} flow(s) are paused: nothing of them goes out.",
-            "An administrator lets them run again, in the admin under Flows. What reaches its expires_at expires.",
+            "Let them run again, in the admin under Flows or with manage.py resume PROJECT/LANE. What reaches its expires_at expires.",
             named + (" ..." if len(flows) > 5 else ""),
         )
 
