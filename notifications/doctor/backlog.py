@@ -22,10 +22,9 @@ MOST_CIRCUITS = 10
 MOST = 1000
 
 # What a pause, an open circuit or a rate holds back waits, but is not overdue.
-LANES = f"""
-SELECT flow.lane, sum(due.waiting),
-       coalesce(max(due.overdue) FILTER (
-           WHERE NOT {invariants.HELD_BY_PAUSE} AND NOT {invariants.HELD_BY_CIRCUIT} AND NOT {invariants.HELD_BY_PACE}), 0)
+_LANES = """
+SELECT flow.lane, sum(due.waiting), max(due.overdue),
+       coalesce(max(due.overdue) FILTER (WHERE NOT {held}), 0), {retries}
 FROM notifications_flow flow CROSS JOIN LATERAL (
     SELECT count(*) AS waiting,
            coalesce(extract(epoch FROM now() - min(due_at)), 0) AS overdue
@@ -34,23 +33,39 @@ FROM notifications_flow flow CROSS JOIN LATERAL (
           ORDER BY due_at LIMIT 1000) AS first
 ) due
 WHERE NOT flow.paused GROUP BY flow.lane ORDER BY flow.lane
-"""  # noqa: S608  (constants)
+"""
+_HELD = f"({invariants.HELD_BY_PAUSE} OR {invariants.HELD_BY_CIRCUIT} OR {invariants.HELD_BY_PACE})"
+# Among the next of each flow: also beside a million that are scheduled, it looks at so many.
+_RETRIES = """
+sum((SELECT count(*) FILTER (WHERE attempt_count > 0)
+     FROM (SELECT attempt_count FROM notifications_notification
+           WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at > now()
+           ORDER BY due_at LIMIT 1000) AS next))"""
+LANES = _LANES.format(held=_HELD, retries="0")
+LANES_AND_RETRIES = _LANES.format(held=_HELD, retries=_RETRIES)
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """`waiting` is due, free and not paused, counted up to MOST for each flow; `overdue` in seconds."""
+    """`waiting` is due, free and of no paused flow, counted up to MOST for each flow; `overdue`, in seconds, the longest
+    that nothing holds back has waited, `oldest` the longest of all; `retries` come, counted like `waiting`.
+    """
 
     name: str
     waiting: int
+    oldest: float
     overdue: float
+    retries: int = 0
 
 
-def lanes() -> list[Lane]:
+def lanes(*, with_retries: bool = False) -> list[Lane]:
+    """Each lane that has a flow which runs."""
+    statement = LANES_AND_RETRIES if with_retries else LANES
     with connection.cursor() as cursor:
-        cursor.execute(LANES, invariants.carriers() | {"unswept": invariants.UNSWEPT})
+        cursor.execute(statement, invariants.carriers() | {"unswept": invariants.UNSWEPT})
         return [
-            Lane(name, int(waiting), float(overdue)) for name, waiting, overdue in cursor.fetchall()
+            Lane(name, int(waiting), float(oldest), float(overdue), int(retries))
+            for name, waiting, oldest, overdue, retries in cursor.fetchall()
         ]
 
 
