@@ -27,8 +27,8 @@ class ProviderHour:
     began_at: datetime
     calls: int
     accepted: int
-    p50_ms: float
-    p95_ms: float
+    p50_ms: float | None
+    p95_ms: float | None
 
 
 def accepted(

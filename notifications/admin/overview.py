@@ -74,6 +74,7 @@ class ProviderRow:
 
     name: str
     lanes: str
+    known: bool
     paused: bool
     circuits: list[OpenCircuit]
     calls: int
@@ -97,12 +98,12 @@ def may_see(user: AbstractBaseUser | AnonymousUser) -> bool:
 
 
 def state(request: HttpRequest) -> HttpResponse:
-    """What of the page changes by itself, for static/notifyproj/overview.js. `?charts` too, which change each minute."""
+    """What of the page changes by itself, for static/notifyproj/overview.js. `?all`: also what changes more slowly."""
     if not may_see(request.user):
         raise PermissionDenied
     if request.method not in {"GET", "HEAD"}:
         return HttpResponseNotAllowed(["GET"])
-    context = live(request) | (charts(request) if "charts" in request.GET else {})
+    context = live(request) | (slower(request) if "all" in request.GET else {})
     html = render_to_string("admin/overview/parts.html", context, request)
     etag = f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"'
     if unchanged := get_conditional_response(request, etag=etag):
@@ -131,7 +132,6 @@ def live(request: HttpRequest) -> dict[str, Any]:
         "may_pause": user.has_perm("notifications.pause_delivery") and _sees_all(user),
         "may_pause_flows": user.has_perm("notifications.pause_delivery"),
         "may_send_test": user.has_perm("notifications.send_batch"),
-        **_held(user),
         "may_probe": user.has_perm("notifications.change_circuit"),
     }
 
@@ -188,6 +188,8 @@ def _provider_row(
     return ProviderRow(
         name=name,
         lanes=", ".join(lanes),
+        # Not a provider of an earlier release, which only the counts still name.
+        known=name in providers.names(),
         paused=any(pause.target == name for pause in standing.pauses),
         circuits=[OpenCircuit(each.pk, trouble(each, now), next_try(each, now)) for each in of_it],
         calls=calls,
@@ -223,26 +225,23 @@ def _paused_flows(user: User) -> list[Flow]:
     return list(flows.select_related("project").order_by("id")[:MOST_SHOWN])
 
 
-def _held(user: User) -> dict[str, Any]:
-    """Those of which nobody knows whether they were sent."""
-    if not user.has_perm(VIEW_NOTIFICATIONS):
-        return {}
-    held = within(user, Notification.objects.held())
-    return {"held": held[: MOST_COUNTED + 1].count(), "most_counted": MOST_COUNTED}
+# --- What changes more slowly: what is held, and what went out ---------------------------------------------
 
 
-# --- What went out -----------------------------------------------------------------------------------------
-
-
-def charts(request: HttpRequest) -> dict[str, Any]:
-    """Of a day and of a week, for each channel that had anything; by the hour in which it was accepted."""
+def slower(request: HttpRequest) -> dict[str, Any]:
+    """Charts of a day and of a week, by the hour in which it was accepted; and of how many nobody knows the end."""
     user = cast("User", request.user)
     if not user.has_perm(VIEW_NOTIFICATIONS):
         return {}
     now = timezone.now()
     hours = _hours_until(now, WEEK)
     found = figures.accepted(hours[0], now, "channel", project_ids_of(user))
-    return {"charts": charts_of_channels(found, hours), "shown": SHOWN}
+    held = within(user, Notification.objects.held())
+    return {
+        "charts": charts_of_channels(found, hours),
+        "held": held[: MOST_COUNTED + 1].count(),
+        "most_counted": MOST_COUNTED,
+    }
 
 
 def charts_of_channels(found: Sequence[Hour], hours: Sequence[datetime]) -> list[ChannelCharts]:

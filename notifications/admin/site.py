@@ -128,7 +128,7 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Joins the context of the first page: how it stands, for who may see that."""
     context["title"] = "Overview"
     if overview.may_see(request.user):
-        context |= overview.live(request) | overview.charts(request)
+        context |= overview.live(request) | overview.slower(request)
     return context
 
 

@@ -8,8 +8,8 @@
   if (!page) return;
 
   const EVERY = 10000;
-  // The charts are counted anew each minute.
-  const LOOKS_PER_CHARTS = 6;
+  // The charts are counted anew each minute, so they are not asked for more often.
+  const LOOKS_PER_ALL = 6;
   let looks = 0;
   let timer = 0;
   let heardAt = performance.now();
@@ -50,9 +50,9 @@
   async function look() {
     const began = performance.now();
     looks += 1;
-    const charts = looks % LOOKS_PER_CHARTS ? "" : "?charts";
+    const all = looks % LOOKS_PER_ALL ? "" : "?all";
     try {
-      const response = await fetch(page.dataset.state + charts, { headers: { Accept: "text/html" } });
+      const response = await fetch(page.dataset.state + all, { headers: { Accept: "text/html" } });
       if (response.redirected || response.status === 403) return location.reload();
       if (response.ok) {
         show(await response.text());
