@@ -258,6 +258,12 @@ CELERY_BEAT_SCHEDULE = {
     "beat is alive": {"task": "notifications.tasks.beat_is_alive", "schedule": schedule(30)},
     "forgetting": {"task": "notifications.tasks.go_on_forgetting", "schedule": schedule(30)},
     "housekeeping": {"task": "notifications.tasks.housekeeping", "schedule": schedule(600)},
+    # One that waited for long is as good as the next.
+    "counting": {
+        "task": "notifications.tasks.count",
+        "schedule": schedule(60),
+        "options": {"queue": "low", "expires": 60},
+    },
 }
 
 # --- The engine --------------------------------------------------------------------------------------
