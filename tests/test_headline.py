@@ -80,8 +80,14 @@ def test_a_lane_that_nothing_holds_is_late() -> None:
 def test_a_lane_that_nobody_carries_any_more_says_that() -> None:
     lanes = [lane("email.high", 2, oldest=40, overdue=40)]
     assert said(lanes=lanes) == [
-        "email.high is 40 s late: no provider carries it. 2 notifications wait."
+        "email.high is 40 s late: 2 notifications wait, and no provider carries it any more."
     ]
+
+
+def test_a_circuit_that_nobody_probes_though_it_is_time_is_told() -> None:
+    lanes = [lane("sms.high", 1, oldest=600, overdue=600)]
+    _, late = said(lanes=lanes, circuits=[refused()])
+    assert late.endswith("1 notification waits, and nobody tries twilio again, though it is time.")
 
 
 def test_a_pause_tells_who_why_and_how_many_wait_behind_it() -> None:

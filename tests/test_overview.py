@@ -313,7 +313,8 @@ def test_a_lane_or_a_provider_is_paused_with_a_reason_and_resumed(
 ) -> None:
     waiting_of(ProjectFactory(), priority="low")
     text = text_of(operator, pause_page(target))
-    assert ("1 notification that is due waits there now" in text) == (target != "sandbox")
+    assert ("1 notification is due there now" in text) == (target != "sandbox")
+    assert ("nothing is due there now" in text) == (target == "sandbox")
     assert not Pause.objects.exists()
     assert operator.post(pause_page(target), {"reason": "wrong prices"})["Location"] == INDEX
     assert (Pause.objects.get().target, Pause.objects.get().paused_by) == (target, olga)

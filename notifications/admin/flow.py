@@ -27,9 +27,9 @@ class FlowAdmin(NeverDeleted):
     list_filter = ("paused", "project")
     list_select_related = ("project", "batch")
     ordering = ("project__name", "lane", "id")
-    fields = ("project", "lane", "of_batch", "paused", "rate", "pace")
     # Paused by its own act, which asks for a reason.
-    readonly_fields = ("project", "lane", "of_batch", "paused", "pace")
+    fields = ("project", "lane", "of_batch", "state", "rate", "pace")
+    readonly_fields = ("project", "lane", "of_batch", "state", "pace")
     change_form_template = "admin/notifications/flow/change.html"
 
     @admin.display(description="batch")

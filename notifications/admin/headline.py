@@ -89,12 +89,16 @@ def _of_late_lanes(standing: Standing) -> Iterator[Statement]:
             continue
         severity = Severity.ERROR if lane.overdue > OVERDUE_ERROR else Severity.WARNING
         late = f"{lane.name} is {duration(timedelta(seconds=lane.overdue))} late"
-        if standing.carried.get(lane.name):
-            yield Statement(severity, f"{late}: {_wait(lane.waiting)}, and nothing holds it back.")
-        else:
-            yield Statement(
-                Severity.ERROR, f"{late}: no provider carries it. {_wait(lane.waiting)}."
-            )
+        yield Statement(severity, f"{late}: {_wait(lane.waiting)}, {_why_late(standing, lane)}.")
+
+
+def _why_late(standing: Standing, lane: Lane) -> str:
+    provider = standing.carried.get(lane.name)
+    if provider is None:
+        return "and no provider carries it any more"
+    if any(circuit.provider == provider and not circuit.sender for circuit in standing.circuits):
+        return f"and nobody tries {provider} again, though it is time"
+    return "and nothing holds it back"
 
 
 def _of_pauses(standing: Standing, now: datetime) -> Iterator[Statement]:

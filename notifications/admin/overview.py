@@ -70,12 +70,15 @@ class OpenCircuit:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRow:
-    """`calls` are the last day's; `now` is its newest hour that had any."""
+    """`held`: the service's own circuit is open, and not only some sender's. `calls` are the last day's; `now` is its
+    newest hour that had any.
+    """
 
     name: str
     lanes: str
     known: bool
     paused: bool
+    held: bool
     circuits: list[OpenCircuit]
     calls: int
     accepted: str
@@ -191,6 +194,7 @@ def _provider_row(
         # Not a provider of an earlier release, which only the counts still name.
         known=name in providers.names(),
         paused=any(pause.target == name for pause in standing.pauses),
+        held=any(not circuit.sender for circuit in of_it),
         circuits=[OpenCircuit(each.pk, trouble(each, now), next_try(each, now)) for each in of_it],
         calls=calls,
         accepted=_share(accepted, calls),

@@ -151,11 +151,10 @@ def _pausable(target: str, pause: Pause | None) -> Pausable:
 
 def _held_by(target: str) -> str:
     lanes = pausing.lanes_of(target)
-    if target == SANDBOX_LANE:
-        what = "All that goes to the sandbox, of every project."
-    elif not lanes:
+    if not lanes:
         return "It carries no lane at present: a pause holds nothing until it does."
-    else:
-        what = f"{', '.join(lanes)}, of every project."
+    sandbox = target == SANDBOX_LANE
+    what = "all that goes to the sandbox" if sandbox else " and ".join(lanes)
     waiting = sum(lane.waiting for lane in backlog.lanes() if lane.name in lanes)
-    return f"{what} {counted(waiting, 'notification')} that {'is' if waiting == 1 else 'are'} due wait{'s' if waiting == 1 else ''} there now."
+    due = counted(waiting, "notification") if waiting else "nothing"
+    return f"A pause holds {what}, of every project; {due} {'are' if waiting > 1 else 'is'} due there now."

@@ -42,10 +42,11 @@ class TestMessageForm(forms.Form):
     live = forms.ChoiceField(
         label="Kind",
         choices=[
-            ("test", "Test: it goes to the sandbox, and nothing leaves this machine"),
-            ("live", "Live: it is really sent, as a notification of high priority"),
+            ("test", "Test: to the sandbox"),
+            ("live", "Live: to the provider"),
         ],
         widget=widgets.UnfoldAdminSelectWidget,
+        help_text="Of a test nothing leaves this machine. A live one is really sent, with high priority.",
     )
 
     def __init__(self, user: User, data: Any = None) -> None:
