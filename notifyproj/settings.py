@@ -211,6 +211,13 @@ def _as_broker_url(redis_url: str) -> str:
 
 REDIS_URL = _redis_url()
 
+#: Which servers this machine runs itself; the console says so.
+EMBEDDED = [
+    server
+    for server, variable in (("PostgreSQL", "DATABASE_URL"), ("Valkey", "REDIS_URL"))
+    if not env(variable, default="")
+]
+
 # --- Celery: the engine's wake-up, never the work ----------------------------------------------------
 # Why each of these: docs/decisions.md, "Celery's settings".
 

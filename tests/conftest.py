@@ -57,7 +57,7 @@ def _forget() -> None:
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lanes woken in this test. Nothing is published: tests of waking itself use the broker."""
     lanes: list[str] = []
-    for module in ("intake", "intake_many", "batches", "changes", "receipts"):
+    for module in ("intake", "intake_many", "batches", "changes", "pausing", "receipts"):
         monkeypatch.setattr(f"notifications.{module}.wake", lanes.append)
     return lanes
 

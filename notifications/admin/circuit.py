@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -16,26 +16,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from notifications import changes, providers
-from notifications.explaining import duration, next_try, trouble
+from notifications.explaining import duration, next_try
 from notifications.models import SANDBOX_LANE, Channel, Circuit, Notification, Status
 from users.console import NeverDeleted
 from users.refusals import Refused
-
-
-class Trouble(NamedTuple):
-    """An open circuit, in words, and its page."""
-
-    words: str
-    page: str
-
-
-def troubles() -> list[Trouble]:
-    """One for each open circuit. There are as many as providers and projects with a sender of their own."""
-    now = timezone.now()
-    return [
-        Trouble(trouble(circuit, now), _page_of(circuit))
-        for circuit in Circuit.objects.filter(open_until__isnull=False).order_by("opened_at")
-    ]
 
 
 def holding(notification: Notification) -> Circuit | None:

@@ -20,7 +20,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from notifications import pace, suppressions
+from notifications import pace, pausing, providers, suppressions
 from notifications.admin import search
 from notifications.admin.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
 from notifications.admin.circuit import holding
@@ -40,7 +40,7 @@ from notifications.admin.listing import (
 from notifications.admin.preview import preview
 from notifications.admin.timeline import MOST_RECEIPTS, page_of, timeline
 from notifications.explaining import counted, explain
-from notifications.models import Notification, Status, Suppression
+from notifications.models import Notification, Pause, Status, Suppression
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted
 from users.models import User
@@ -165,6 +165,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
                 timezone.now(),
                 paused=notification.flow.paused,
                 batch=notification.flow.batch,
+                pause=_pause_of(notification),
                 resent=hasattr(notification, "resent_as"),
                 policy=notification.project.unknown_policy,
                 circuit=holding(notification),
@@ -326,6 +327,14 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
 
     def _url(self, page: str) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
+
+
+def _pause_of(notification: Notification) -> Pause | None:
+    """The one that keeps a waiting notification from going out."""
+    if notification.status != Status.PENDING:
+        return None
+    lane = notification.flow.lane
+    return pausing.holding(lane, providers.of_lane(lane) or "")
 
 
 def _suppression_of(notification: Notification) -> Suppression | None:

@@ -14,9 +14,7 @@ from django.templatetags.static import static
 from django.urls import reverse
 
 from notifications import providers
-from notifications.admin.circuit import troubles
-from notifications.models import Notification
-from users.console import MOST_COUNTED
+from notifications.admin import overview
 from users.models import User
 
 
@@ -29,6 +27,7 @@ class Entry(NamedTuple):
 
 _MENU = {
     "Ledger": (
+        Entry("Overview", "monitoring", "admin:index"),
         Entry(
             "Notifications",
             "outgoing_mail",
@@ -121,17 +120,25 @@ def icon(request: HttpRequest) -> str:
 
 def context(request: HttpRequest) -> dict[str, Any]:
     """Joins the context of every page."""
-    return {"banners": [banner for banner in (_sandbox(), _fallback()) if banner]}
+    told = (_embedded(), _sandbox(), _fallback())
+    return {"banners": [banner for banner in told if banner]}
 
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Joins the context of the start page: what is held, by a provider's trouble or for an operator's word."""
-    if request.user.has_perm("notifications.view_notification"):
-        context["held"] = Notification.objects.held()[: MOST_COUNTED + 1].count()
-        context["most_counted"] = MOST_COUNTED
-    if request.user.has_perm("notifications.view_circuit"):
-        context["circuits"] = troubles()
+    """Joins the context of the first page: how it stands, for who may see that."""
+    context["title"] = "Overview"
+    if overview.may_see(request.user):
+        context |= overview.live(request) | overview.slower(request)
     return context
+
+
+def _embedded() -> str:
+    if not settings.EMBEDDED:
+        return ""
+    return (
+        f"This is a development machine with {' and '.join(settings.EMBEDDED)} embedded: all data is in "
+        f"{settings.VAR_DIR.name}/. Production needs servers of its own (README, Deployment)."
+    )
 
 
 def _sandbox() -> str:
