@@ -12,15 +12,15 @@ from django.utils.safestring import SafeString
 
 from notifications import pace
 from notifications.models import Flow
-from users.console import NeverDeleted
+from users.console import NeverDeleted, OfProject, ReachableProjectFilter
 
 
 @admin.register(Flow)
-class FlowAdmin(NeverDeleted):
+class FlowAdmin(OfProject, NeverDeleted):
     """A paused flow's notifications wait, and expire in time. Saving logs who paused it."""
 
     list_display = ("lane", "project", "of_batch", "state", "rate")
-    list_filter = ("paused", "project")
+    list_filter = ("paused", ("project", ReachableProjectFilter))
     list_select_related = ("project", "batch")
     ordering = ("project__name", "lane", "id")
     fields = ("project", "lane", "of_batch", "paused", "rate", "pace")

@@ -42,7 +42,7 @@ from notifications.admin.timeline import MOST_RECEIPTS, page_of, timeline
 from notifications.explaining import counted, explain
 from notifications.models import Notification, Status, Suppression
 from notifications.rendering import first_line
-from users.console import BigTableAdmin, NeverDeleted
+from users.console import BigTableAdmin, NeverDeleted, OfProject
 from users.models import User
 
 #: Rows named one by one in a message or on a page.
@@ -55,7 +55,7 @@ _PAGE_POLICY = "frame-src 'none'; img-src 'self' data:; object-src 'none'; base-
 
 
 @admin.register(Notification)
-class NotificationAdmin(BigTableAdmin, NeverDeleted):
+class NotificationAdmin(OfProject, BigTableAdmin, NeverDeleted):
     """The ledger is read here, never edited: operators act on it through notifications/changes.py."""
 
     list_display = (

@@ -18,6 +18,7 @@ from notifications.admin.circuit import troubles
 from notifications.models import Notification
 from users.console import MOST_COUNTED
 from users.models import User
+from users.reach import project_ids_of
 
 
 class Entry(NamedTuple):
@@ -27,6 +28,8 @@ class Entry(NamedTuple):
     permission: str = ""
 
 
+#: Not for who is limited to some projects (console.OfTheWholeService).
+_OF_THE_WHOLE_SERVICE = "Staff"
 _MENU = {
     "Ledger": (
         Entry(
@@ -66,7 +69,7 @@ _MENU = {
         Entry("Projects", "workspaces", "admin:users_project_changelist", "users.view_project"),
         Entry("API keys", "key", "admin:users_apikey_changelist", "users.view_apikey"),
     ),
-    "Staff": (
+    _OF_THE_WHOLE_SERVICE: (
         Entry("Users", "badge", "admin:users_user_changelist", "users.view_user"),
         Entry("Groups", "shield_person", "admin:auth_group_changelist", "auth.view_group"),
         Entry("Sign-ins", "login", "admin:axes_accesslog_changelist", "axes.view_accesslog"),
@@ -88,6 +91,7 @@ _CHANNELS = {"email": "e-mail", "sms": "SMS"}
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The menu, without what this user may not open."""
+    unlimited = project_ids_of(request.user) is None
     groups = [
         {
             "title": title,
@@ -99,6 +103,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ],
         }
         for title, entries in _MENU.items()
+        if unlimited or title != _OF_THE_WHOLE_SERVICE
     ]
     return [group for group in groups if group["items"]]
 
