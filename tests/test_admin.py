@@ -47,7 +47,7 @@ PAGES = {
     "/admin/users/recipient/": True,
     "/admin/users/project/": True,
     "/admin/notifications/circuit/": True,
-    "/admin/notifications/flow/": False,
+    "/admin/notifications/flow/": True,
     "/admin/users/project/add/": False,
     "/admin/users/apikey/": False,
     "/admin/users/apikey/add/": False,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
+from uuid_utils.compat import uuid7
 
 from notifications.models import Circuit, Suppression
 from tests.console import ROWS, Page, a_row, pages, registered
@@ -15,7 +17,6 @@ from tests.factories import (
     ApiKeyFactory,
     BatchFactory,
     NotificationFactory,
-    ProjectFactory,
     ReceiptFactory,
     RecipientFactory,
     SuppressionFactory,
@@ -101,28 +102,17 @@ def test_what_is_out_of_reach_is_as_if_it_were_not_there(
     if page.model in OF_ALL_PROJECTS:
         return
     row = a_row(page, alice)
-    missing = a_row(page, ProjectFactory())
     client = with_every_right(stranger)
-    found = [answers(client, url) for url in page.urls(row)]
-    if page.model not in OF_THE_SERVICE:
-        _remove(missing)
-    for url, of_row in zip(page.urls(missing), found, strict=True):
-        expected = answers(client, url)
-        assert [status for status, _ in of_row] == [status for status, _ in expected]
-        assert {status for status, _ in of_row} <= {302, 403, 404, 405}
-        assert {where for _, where in of_row} <= {"", reverse("admin:index")}
+    for url, of_none in zip(page.urls(row), page.urls(_id_of_none(row)), strict=True):
+        found = answers(client, url)
+        assert {status for status, _ in found} <= {302, 403, 404, 405}
+        assert {where for _, where in found} <= {"", reverse("admin:index")}
+        if page.model not in OF_THE_SERVICE:
+            assert found == answers(client, of_none)
 
 
-def _remove(row: Any) -> None:
-    """Somehow: what hangs on it is removed with it."""
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute(
-            f'DELETE FROM "{row._meta.db_table}" WHERE "{row._meta.pk.column}" = %s', [row.pk]
-        )
-        cursor.execute("SET LOCAL session_replication_role = DEFAULT")
+def _id_of_none(row: Any) -> Any:
+    return uuid7() if isinstance(row.pk, UUID) else 2_000_000_000
 
 
 @pytest.mark.parametrize("page", OF_ONE_ROW, ids=str)
@@ -150,7 +140,7 @@ def test_no_list_form_or_menu_names_what_is_out_of_reach(
     for url in page.urls(None):
         response = client.get(url, follow=True)
         assert response.status_code in {200, 403, 404, 405}, url
-        assert "Alice" not in response.content.decode(), url
+        assert "alice" not in response.content.decode().lower(), url
 
 
 @pytest.mark.parametrize(
@@ -163,17 +153,17 @@ def test_lists_and_forms_name_what_is_within_reach(db: None, alice: Project, pag
         response = with_every_right(alice).get(url)
         if response.status_code == 403 or page.model in OF_ALL_PROJECTS:
             return
-        assert "Alice" in response.content.decode(), url
+        assert "alice" in response.content.decode().lower(), url
 
 
 def _fill(project: Project) -> None:
     """A row of everything, with the project's name where it can be read."""
-    project.from_email = "Alice@example.com"
+    project.from_email = "alice@example.com"
     project.save()
     who = RecipientFactory(project=project, user_id="Alice")
-    about = NotificationFactory(recipient=who, title="To Alice", address="Alice@example.com")
+    about = NotificationFactory(recipient=who, title="To Alice", address="alice@example.com")
     ReceiptFactory(notification=about, reject_reason="Alice")
-    SuppressionFactory(project=project, address="Alice@example.com")
+    SuppressionFactory(project=project, address="alice@example.com")
     ApiKeyFactory(project=project, name="Alice's")
     BatchFactory(project=project, name="Alice's")
     Circuit.objects.create(provider="smtp", sender=project.from_email)
