@@ -14,6 +14,8 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 else:
     _UserAdmin = DjangoUserAdmin
 
-for model in (Group, AccessAttempt, AccessLog, AccessFailureLog):
+# A second factor is its owner's own affair (console_site.py); whose page shows the secret could use it.
+for model in (Group, AccessAttempt, AccessLog, AccessFailureLog, TOTPDevice, StaticDevice):
     admin.site.unregister(model)
 
 
