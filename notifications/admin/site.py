@@ -112,6 +112,14 @@ def _may_open(user: User | AnonymousUser, entry: Entry) -> bool:
     return not entry.permission or user.has_perm(entry.permission)
 
 
+def account_links(request: HttpRequest) -> list[dict[str, str]]:
+    """The menu of the account, in the corner."""
+    return [
+        {"title": "Change password", "link": reverse("admin:password_change")},
+        {"title": "Second factor", "link": reverse("admin:second_factor")},
+    ]
+
+
 def environment_badge(request: HttpRequest) -> list[str]:
     return ["Production", "danger"] if settings.PRODUCTION else ["Development", "info"]
 
