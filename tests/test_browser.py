@@ -70,6 +70,11 @@ class Browser:
         element.send_keys(Keys.CONTROL, "a")
         element.send_keys(text)
 
+    def complaints(self) -> list[str]:
+        """What the browser's console says since it was last asked: errors of scripts, what a policy forbade."""
+        found = self.driver.get_log("browser")
+        return [entry["message"] for entry in found if entry["level"] in {"WARNING", "SEVERE"}]
+
     def loaded_from(self) -> set[str]:
         """Where everything on this page came from."""
         script = "return performance.getEntriesByType('resource').map(e => new URL(e.name).origin)"
@@ -94,6 +99,7 @@ def browser(live_server: Any, tmp_path: Any) -> Iterator[Browser]:
         f"--user-data-dir={tmp_path}",
     ):
         options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(PROGRAMS["chromedriver"]))
     yield Browser(driver, live_server.url)
     driver.quit()
