@@ -162,11 +162,14 @@ def walked(browser: Browser, most: int = 400) -> tuple[set[str], list[str]]:
     reached: set[str] = set()
     unseen: list[str] = []
     browser.driver.execute_script("document.activeElement.blur()")
+    last = ""
     for _ in range(most):
         ActionChains(browser.driver).send_keys(Keys.TAB).perform()
         focused = browser.driver.execute_script(_FOCUSED)
-        if focused is None or focused[0].id in reached:
+        if focused is None or (focused[0].id in reached and focused[0].id != last):
             break
+        # A date has several places to stop at.
+        last = focused[0].id
         reached.add(focused[0].id)
         if not focused[1]:
             unseen.append(focused[0].get_attribute("outerHTML")[:200])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     _Paginator = Paginator[Any]
 else:
     from django import forms
+    from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
     from unfold import admin as unfold
 
     _Paginator = Paginator
@@ -30,6 +31,15 @@ else:
     class ModelAdmin(unfold.ModelAdmin):
         def __class_getitem__(cls, model: type) -> type:
             return cls
+
+        def formfield_for_dbfield(
+            self, db_field: Any, request: HttpRequest, **kwargs: Any
+        ) -> forms.Field | None:
+            """Without unfold's menu beside a choice, which leads away from the form and which no key opens."""
+            field = super().formfield_for_dbfield(db_field, request, **kwargs)
+            if isinstance(getattr(field, "widget", None), RelatedFieldWidgetWrapper):
+                field.widget = field.widget.widget
+            return field
 
     class ModelForm(forms.ModelForm):
         def __class_getitem__(cls, model: type) -> type:
