@@ -3,6 +3,7 @@ the scripts are at peace, and who cannot see or has no mouse can use it."""
 
 from __future__ import annotations
 
+from base64 import b32decode
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from axe_core_python.base import AXE_SCRIPT
 from django.test import Client
 from django.urls import reverse
+from django_otp.oath import totp
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
@@ -198,3 +200,40 @@ def test_tab_comes_to_everything_that_can_be_pressed_and_shows_where_it_is(
         found += [f"{url}: Tab does not come to {e.get_attribute('outerHTML')[:200]}" for e in wanted if e.id not in reached]  # fmt: skip
         found += [f"{url}: no ring around {html}" for html in unseen]
     assert not found, "\n".join(found)
+
+
+def test_a_second_factor_is_set_up_and_asked_for(browser: Browser) -> None:
+    """Each step on a phone, seen by axe and without a complaint of the policy."""
+
+    def look() -> None:
+        assert findings(browser) == []
+        assert too_wide(browser) == ""
+        assert browser.complaints() == []
+
+    sign_in(browser)
+    browser.complaints()
+    size(browser, *PHONE)
+    browser.open(reverse("admin:second_factor"))
+    look()
+    browser.click("button", "Set up")
+    secret = browser.find("#secret").text.replace(" ", "")
+    browser.find("img.ntf-qr")
+    assert browser.driver.execute_script(
+        "return document.querySelector('.ntf-qr').naturalWidth > 0"
+    )
+    look()
+    browser.type("input[name=code]", f"{totp(b32decode(secret)):06}")
+    browser.click("button", "Confirm")
+    recovery_code = browser.find(".ntf-codes code").text
+    look()
+    browser.driver.refresh()
+    browser.find("h2", "Signing in asks for a second factor")
+    look()
+    browser.driver.delete_all_cookies()
+    browser.open(reverse("admin:notifications_batch_changelist"))
+    browser.type("input[name=username]", "olga")
+    browser.type("input[name=password]", "a-long-passphrase" + Keys.ENTER)
+    browser.find("label", "Code")
+    look()
+    browser.type("input[name=code]", recovery_code + Keys.ENTER)
+    browser.find("a", "Send to many")
