@@ -15,16 +15,15 @@ from django.utils.safestring import SafeString
 from notifications import pace, pausing
 from notifications.admin.pause import PAUSE, Pausable, answer
 from notifications.models import Flow
-from users.console import NeverDeleted
-from users.reach import within
+from users.console import NeverDeleted, OfProject, ReachableProjectFilter
 
 
 @admin.register(Flow)
-class FlowAdmin(NeverDeleted):
+class FlowAdmin(OfProject, NeverDeleted):
     """A paused flow's notifications wait, and expire in time."""
 
     list_display = ("lane", "project", "of_batch", "state", "rate")
-    list_filter = ("paused", "project")
+    list_filter = ("paused", ("project", ReachableProjectFilter))
     list_select_related = ("project", "batch")
     ordering = ("project__name", "lane", "id")
     # Paused by its own act, which asks for a reason.
@@ -79,8 +78,8 @@ class FlowAdmin(NeverDeleted):
     def act(self, request: HttpRequest, id: int, act: str) -> HttpResponse:
         if not (self.has_view_permission(request) and request.user.has_perm(PAUSE)):
             raise PermissionDenied
-        flows = within(request.user, self.get_queryset(request))
-        flow = flows.select_related("project", "batch").filter(pk=id).first()
+        flows = self.get_queryset(request).select_related("project", "batch")
+        flow = flows.filter(pk=id).first()
         if flow is None:
             raise Http404
         if flow.batch:

@@ -42,7 +42,7 @@ from notifications.admin.timeline import MOST_RECEIPTS, page_of, timeline
 from notifications.explaining import counted, explain
 from notifications.models import Notification, Pause, Status, Suppression
 from notifications.rendering import first_line
-from users.console import BigTableAdmin, NeverDeleted
+from users.console import BigTableAdmin, NeverDeleted, OfProject
 from users.models import User
 
 #: Rows named one by one in a message or on a page.
@@ -50,12 +50,9 @@ MOST_NAMED = 20
 #: Characters of a message that stand for it where it has no title.
 BEGINNING = 200
 
-# Nothing of a shown message may be loaded, on top of the frame's own sandbox and policy (preview.py).
-_PAGE_POLICY = "frame-src 'none'; img-src 'self' data:; object-src 'none'; base-uri 'none'"
-
 
 @admin.register(Notification)
-class NotificationAdmin(BigTableAdmin, NeverDeleted):
+class NotificationAdmin(OfProject, BigTableAdmin, NeverDeleted):
     """The ledger is read here, never edited: operators act on it through notifications/changes.py."""
 
     list_display = (
@@ -145,9 +142,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
             # Django's own answers: back to the start with a message, or 403.
             return super().change_view(request, object_id, form_url, extra_context)
         details = self._details(request, notification)
-        response = super().change_view(request, object_id, form_url, details)
-        response["Content-Security-Policy"] = _PAGE_POLICY
-        return response
+        return super().change_view(request, object_id, form_url, details)
 
     def _details(self, request: HttpRequest, notification: Notification) -> dict[str, Any]:
         attempts = list(notification.attempts.all())

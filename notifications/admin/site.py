@@ -16,6 +16,7 @@ from django.urls import reverse
 from notifications import providers
 from notifications.admin import overview
 from users.models import User
+from users.reach import project_ids_of
 
 
 class Entry(NamedTuple):
@@ -25,6 +26,8 @@ class Entry(NamedTuple):
     permission: str = ""
 
 
+#: Not for who is limited to some projects (console.OfTheWholeService).
+_OF_THE_WHOLE_SERVICE = "Staff"
 _MENU = {
     "Ledger": (
         Entry("Overview", "monitoring", "admin:index"),
@@ -65,7 +68,7 @@ _MENU = {
         Entry("Projects", "workspaces", "admin:users_project_changelist", "users.view_project"),
         Entry("API keys", "key", "admin:users_apikey_changelist", "users.view_apikey"),
     ),
-    "Staff": (
+    _OF_THE_WHOLE_SERVICE: (
         Entry("Users", "badge", "admin:users_user_changelist", "users.view_user"),
         Entry("Groups", "shield_person", "admin:auth_group_changelist", "auth.view_group"),
         Entry("Sign-ins", "login", "admin:axes_accesslog_changelist", "axes.view_accesslog"),
@@ -87,6 +90,7 @@ _CHANNELS = {"email": "e-mail", "sms": "SMS"}
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The menu, without what this user may not open."""
+    unlimited = project_ids_of(request.user) is None
     groups = [
         {
             "title": title,
@@ -98,12 +102,21 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ],
         }
         for title, entries in _MENU.items()
+        if unlimited or title != _OF_THE_WHOLE_SERVICE
     ]
     return [group for group in groups if group["items"]]
 
 
 def _may_open(user: User | AnonymousUser, entry: Entry) -> bool:
     return not entry.permission or user.has_perm(entry.permission)
+
+
+def account_links(request: HttpRequest) -> list[dict[str, str]]:
+    """The menu of the account, in the corner."""
+    return [
+        {"title": "Change password", "link": reverse("admin:password_change")},
+        {"title": "Second factor", "link": reverse("admin:second_factor")},
+    ]
 
 
 def environment_badge(request: HttpRequest) -> list[str]:
