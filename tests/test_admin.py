@@ -20,7 +20,8 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 from uuid_utils.compat import uuid7
 
-from notifications.admin import listing, search
+from notifications import finding
+from notifications.admin import listing
 from notifications.admin.preview import sms_length
 from notifications.ids import first_of
 from notifications.models import Circuit, Flow, Notification, Pace
@@ -481,7 +482,7 @@ def test_each_search_goes_through_its_index(many: None) -> None:
         Recipient.objects.first().user_id: "notification_recipient",  # type: ignore[union-attr]
     }
     for term, index in searches.items():
-        plans = [lookup[: console.MOST_COUNTED].explain() for lookup in search.lookups(term)]
+        plans = [lookup[: finding.MOST_FOUND].explain() for lookup in finding.lookups(term)]
         assert any(index in plan for plan in plans), term
         scans = [plan for plan in plans if "Seq Scan on notifications" in plan]
         assert not scans, term

@@ -21,7 +21,6 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from notifications import pace, suppressions
-from notifications.admin import search
 from notifications.admin.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
 from notifications.admin.circuit import holding
 from notifications.admin.listing import (
@@ -40,6 +39,7 @@ from notifications.admin.listing import (
 from notifications.admin.preview import preview
 from notifications.admin.timeline import MOST_RECEIPTS, page_of, timeline
 from notifications.explaining import counted, explain
+from notifications.finding import found
 from notifications.models import Notification, Status, Suppression
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted
@@ -99,7 +99,7 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
     ) -> tuple[QuerySet[Notification], bool]:
         if not search_term.strip():
             return queryset, False
-        return queryset.filter(id__in=search.found(search_term)), False
+        return queryset.filter(id__in=found(search_term).ids), False
 
     # -- the list's columns ---------------------------------------------------------------------------
 
