@@ -819,7 +819,7 @@ def test_an_act_and_its_log_entry_are_one(
         raise RuntimeError
 
     waiting = NotificationFactory()
-    monkeypatch.setattr("notifications.admin.acts._log", fail)
+    monkeypatch.setattr("notifications.acts._log", fail)
     with pytest.raises(RuntimeError):
         act(operator, "cancel", waiting)
     waiting.refresh_from_db()
@@ -836,7 +836,7 @@ def test_pressing_twice_sends_once(operator: Client) -> None:
 def test_too_many_at_once_are_refused_with_a_sentence(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifications.admin.notification.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("notifications.admin.acting.MOST_AT_ONCE", 2)
     chosen = [NotificationFactory() for _ in range(3)]
     assert "These are more than 2" in choose(operator, "cancel", *chosen)
     assert "These are more than 2" in choose(operator, "cancel", chosen[0], select_across="1")

@@ -12,7 +12,7 @@ from django.contrib.admin.options import get_content_type_for_model
 from django.db.models import QuerySet
 from django.urls import reverse
 
-from notifications.admin.acts import RESENT
+from notifications.acts import RESENT
 from notifications.explaining import duration
 from notifications.models import Attempt, Notification, Receipt, Suppression
 from notifications.providers.events import REFUSED, EventType
