@@ -40,6 +40,7 @@ from users.models import ApiKey, Project, Recipient, User
 
 LIST = "/admin/notifications/notification/"
 PASSWORD = "a-long-passphrase"
+REASON = "asked for by phone"
 
 #: Each page that opens without an object, and whether an operator may see it.
 PAGES = {
@@ -100,7 +101,8 @@ def confirm(notification: Notification, act: str) -> str:
 def act(client: Client, name: str, *notifications: Notification, **data: Any) -> str:
     """Press the confirmation's button; the text of the page one comes to."""
     ids = [str(notification.pk) for notification in notifications]
-    response = client.post(f"{LIST}act/{name}/", {"id": ids, **data}, follow=True)
+    reasoned = {"id": ids, "reason": REASON, **data}
+    response = client.post(f"{LIST}act/{name}/", reasoned, follow=True)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -626,7 +628,7 @@ def test_a_resend_makes_a_new_notification_and_writes_down_who_did_it(
     assert woken
     entries = LogEntry.objects.filter(object_id__in=[str(old.pk), str(new.pk)])
     assert {(entry.user.username, entry.change_message) for entry in entries} == {
-        ("an operator", "Resent.")
+        ("an operator", f"Resent: {REASON}")
     }
     of_old, of_new = page(operator, detail(old)), page(operator, detail(new))
     assert detail(new) in of_old
@@ -660,7 +662,10 @@ def test_a_retry_makes_a_waiting_one_due_now(
     assert woken == ["email.normal"]
     waiting.refresh_from_db()
     assert waiting.due_at <= timezone.now()
-    assert LogEntry.objects.get(object_id=str(waiting.pk)).change_message == "Made due at once."
+    assert (
+        LogEntry.objects.get(object_id=str(waiting.pk)).change_message
+        == f"Made due at once: {REASON}"
+    )
 
 
 def test_a_cancel_stops_a_waiting_one(operator: Client) -> None:
@@ -668,14 +673,14 @@ def test_a_cancel_stops_a_waiting_one(operator: Client) -> None:
     assert "1 notification cancelled." in act(operator, "cancel", waiting)
     waiting.refresh_from_db()
     assert waiting.status == "cancelled"
-    assert "Cancelled." in page(operator, detail(waiting))
+    assert f"Cancelled: {REASON}" in page(operator, detail(waiting))
 
 
 @pytest.mark.parametrize(
     ("name", "question", "done", "status", "logged"),
     [
-        ("arrived", "Did it arrive?", "settled as sent", "sent", "Settled as sent: it arrived."),
-        ("give_up", "Give up 1 notification?", "given up", "failed", "Given up."),
+        ("arrived", "Did it arrive?", "settled as sent", "sent", "Settled as sent, it arrived: "),
+        ("give_up", "Give up 1 notification?", "given up", "failed", "Given up: "),
     ],
 )
 def test_an_operator_says_what_became_of_an_unknown_one(
@@ -686,7 +691,7 @@ def test_an_operator_says_what_became_of_an_unknown_one(
     assert f"1 notification {done}." in act(operator, name, unknown)
     unknown.refresh_from_db()
     assert unknown.status == status
-    assert logged in page(operator, detail(unknown))
+    assert logged + REASON in page(operator, detail(unknown))
     assert LogEntry.objects.get().user.username == "an operator"
 
 

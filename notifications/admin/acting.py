@@ -8,26 +8,51 @@ from __future__ import annotations
 from typing import Any, cast
 from uuid import UUID
 
+from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, QueryDict
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
+from unfold import widgets
 
-from notifications.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
+from notifications.acts import (
+    ACTS,
+    LONGEST_REASON,
+    MOST_AT_ONCE,
+    Act,
+    Report,
+    carry_out,
+    plan,
+)
 from notifications.admin.timeline import page_of
 from notifications.explaining import counted
 from notifications.models import Notification, Status
 from users.console import ModelAdmin
 from users.models import User
+from users.reach import within
 
 #: Rows named one by one in a message or on a page.
 MOST_NAMED = 20
+
+
+class ReasonForm(forms.Form):
+    """What everything that is done to notifications has to be told."""
+
+    include_arrived = forms.BooleanField(
+        required=False, widget=widgets.UnfoldBooleanWidget, label="A second copy for these as well"
+    )
+    reason = forms.CharField(
+        max_length=LONGEST_REASON,
+        label="Reason",
+        help_text="It stands in the log and on each notification's timeline, with your name.",
+        widget=widgets.UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+    )
 
 
 class Acting(ModelAdmin[Any]):
@@ -85,7 +110,7 @@ class Acting(ModelAdmin[Any]):
 
     def confirm_one(self, request: HttpRequest, id: UUID, name: str) -> HttpResponse:
         act = self._act(request, name)
-        notification = self.get_queryset(request).filter(pk=id).first()
+        notification = self._within_reach(request).filter(pk=id).first()
         if notification is None:
             raise Http404
         return self._confirmation(request, act, [notification], back=page_of(id))
@@ -93,19 +118,23 @@ class Acting(ModelAdmin[Any]):
     def _confirm_many(
         self, request: HttpRequest, act: Act, queryset: QuerySet[Notification]
     ) -> HttpResponse | None:
-        chosen = list(queryset.select_related("project", "resent_as")[: MOST_AT_ONCE + 1])
-        if len(chosen) > MOST_AT_ONCE:
-            self.message_user(
-                request,
-                f"These are more than {MOST_AT_ONCE}, and so many at once take too long for a page. "
-                "Nothing was done: narrow the list by filters and select fewer.",
-                messages.ERROR,
-            )
-            return None
-        return self._confirmation(request, act, chosen, back=request.get_full_path())
+        """Here what one page can name; more, by the filters that chose it, on the page of a bulk action."""
+        reachable = within(request.user, queryset.select_related("project", "resent_as"))
+        chosen = list(reachable[: MOST_AT_ONCE + 1])
+        if len(chosen) <= MOST_AT_ONCE:
+            return self._confirmation(request, act, chosen, back=request.get_full_path())
+        if request.POST.get("select_across") == "1":
+            return redirect(page_to_make(act, request.GET))
+        self.message_user(request, f"These are more than {MOST_AT_ONCE}.", messages.ERROR)
+        return None
 
     def _confirmation(
-        self, request: HttpRequest, act: Act, chosen: list[Notification], back: str
+        self,
+        request: HttpRequest,
+        act: Act,
+        chosen: list[Notification],
+        back: str,
+        form: ReasonForm | None = None,
     ) -> HttpResponse:
         """What would happen, and the button. Changes nothing."""
         context = {
@@ -114,6 +143,7 @@ class Acting(ModelAdmin[Any]):
             "title": f"{act.verb}?",
             "act": act,
             "plan": plan(act, chosen),
+            "form": form or ReasonForm(),
             "most_named": MOST_NAMED,
             "action_url": reverse(f"admin:{self.page_name('act')}", args=[act.name]),
             "back": back,
@@ -125,20 +155,30 @@ class Acting(ModelAdmin[Any]):
         act = self._act(request, name)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        report = carry_out(act, self._as_seen(request), cast("User", request.user))
-        self._tell(request, act, report)
+        seen = self._as_seen(request)
+        form = ReasonForm(request.POST)
+        if not form.is_valid() and seen:
+            return self._confirmation(request, act, seen, self._back(request), form)
+        if seen:
+            report = carry_out(act, seen, cast("User", request.user), **form.cleaned_data)
+            self._tell(request, act, report)
+        else:
+            self.message_user(request, "Nothing was chosen, so nothing was done.", messages.WARNING)
         return redirect(self._back(request))
 
     def _as_seen(self, request: HttpRequest) -> list[Notification]:
         """The chosen ones. What the operator was shown as unknown stays so here, also where it is settled by now:
         its act is then refused, as everything is that comes second."""
-        chosen = self.get_queryset(request).filter(pk__in=_ids(request, "id")).order_by("id")
+        chosen = self._within_reach(request).filter(pk__in=_ids(request, "id")).order_by("id")
         unknown = set(_ids(request, "unknown"))
         seen = list(chosen[:MOST_AT_ONCE])
         for notification in seen:
             if notification.pk in unknown:
                 notification.status = Status.UNKNOWN
         return seen
+
+    def _within_reach(self, request: HttpRequest) -> QuerySet[Notification]:
+        return within(request.user, self.get_queryset(request))
 
     def _act(self, request: HttpRequest, name: str) -> Act:
         if name not in ACTS:
@@ -158,8 +198,6 @@ class Acting(ModelAdmin[Any]):
             self.message_user(request, _done(act, report), messages.SUCCESS)
         if report.refused:
             self.message_user(request, _refused(act, report), messages.WARNING)
-        if not report.done and not report.refused:
-            self.message_user(request, "Nothing was chosen, so nothing was done.", messages.WARNING)
 
     def _back(self, request: HttpRequest) -> str:
         """To where the operator came from, in this console only."""
@@ -170,6 +208,12 @@ class Acting(ModelAdmin[Any]):
 
     def page_name(self, page: str) -> str:
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
+
+
+def page_to_make(act: Act, query: QueryDict) -> str:
+    """Where an act on all that a query of the list means is asked for."""
+    page = reverse("admin:notifications_bulkaction_make", args=[act.name])
+    return f"{page}?{query.urlencode()}"
 
 
 def _ids(request: HttpRequest, name: str) -> list[UUID]:
