@@ -73,6 +73,14 @@ class Preview:
         return self.channels.total()
 
     @property
+    def by_channel(self) -> list[tuple[str, int]]:
+        return self.channels.most_common()
+
+    @property
+    def by_status(self) -> list[tuple[str, int]]:
+        return self.statuses.most_common()
+
+    @property
     def left_out(self) -> list[tuple[str, int]]:
         return self.obstacles.most_common()
 

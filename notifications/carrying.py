@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import F, Max, Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from notifications import stopping
@@ -127,8 +127,8 @@ class Carrier:
 
     def _select(self) -> None:
         """Note which are meant, by their ids: begun anew, it goes on after the last that is noted."""
-        noted = self.bulk_action.rows.aggregate(last=Max("notification_id"))
-        last = noted["last"] or FIRST
+        noted = self.bulk_action.rows.order_by("-notification_id")
+        last = noted.values_list("notification_id", flat=True).first() or FIRST
         while ids := list(
             meant(self.bulk_action).filter(id__gt=last).values_list("id", flat=True)[:CHUNK]
         ):

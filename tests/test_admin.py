@@ -722,7 +722,8 @@ def test_an_answer_that_came_while_the_operator_was_asked_is_not_followed_by_a_s
     assert "may have arrived already" in text
     hidden = dict(re.findall(r'<input type="hidden" name="(id|unknown)" value="([^"]+)"', text))
     Notification.objects.update(status="sent", sent_at=timezone.now())
-    answer = operator.post(f"{LIST}act/resend/", hidden, follow=True).content.decode()
+    given = hidden | {"reason": REASON, "include_arrived": "on"}
+    answer = operator.post(f"{LIST}act/resend/", given, follow=True).content.decode()
     assert "1 notification not resent." in answer
     assert "is sent now, no longer unknown" in answer
     assert Notification.objects.count() == 1
@@ -800,11 +801,35 @@ def test_the_confirmation_counts_names_what_arrived_and_tells_why_others_are_lef
     resent = failed()
     act(operator, "resend", resent)
     text = choose(operator, "resend", *chosen, resent)
-    assert "Resend 3 notifications?" in text
-    assert "1 of them went out already." in text
-    assert text.count("Had it already") == 2
+    assert "Resend 2 notifications?" in text
+    assert "2 E-mail" in text
+    assert "1 more went out already." in text
+    assert text.count("Had it already") == 1
     for reason in ("1: still pending", "1: the person was forgotten", "1: resent already"):
         assert reason in text
+
+
+def test_what_went_out_already_is_resent_only_where_that_is_ticked(operator: Client) -> None:
+    arrived, over = sent(), failed()
+    text = act(operator, "resend", arrived, over)
+    assert "1 notification resent" in text
+    assert "its person has it already" in text
+    assert "1 notification resent" in act(operator, "resend", arrived, include_arrived="on")
+    assert Notification.objects.filter(resend_of=arrived).count() == 1
+
+
+@pytest.mark.parametrize("name", ["resend", "retry", "cancel", "arrived", "give_up"])
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
+def test_without_a_reason_nothing_is_done_and_the_field_says_so(
+    operator: Client, name: str, reason: str
+) -> None:
+    states = {"resend": "cancelled", "retry": "pending", "cancel": "pending"}
+    notification = NotificationFactory(status=states.get(name, "unknown"))
+    text = act(operator, name, notification, reason=reason)
+    assert "This field is required" in text or "at most 500 characters" in text
+    assert f'name="id" value="{notification.pk}"' in text
+    assert not LogEntry.objects.exists()
+    assert {*Notification.objects.values_list("status", flat=True)} == {notification.status}
 
 
 def test_one_that_is_refused_does_not_hold_up_the_others(operator: Client) -> None:
@@ -844,13 +869,14 @@ def test_too_many_at_once_are_refused_with_a_sentence(
     monkeypatch.setattr("notifications.admin.acting.MOST_AT_ONCE", 2)
     chosen = [NotificationFactory() for _ in range(3)]
     assert "These are more than 2" in choose(operator, "cancel", *chosen)
-    assert "These are more than 2" in choose(operator, "cancel", chosen[0], select_across="1")
+    across = choose(operator, "cancel", chosen[0], select_across="1")
+    assert "Choose by at least one filter" in across
     assert "Cancel 2 notifications?" in choose(operator, "cancel", *chosen[:2])
 
 
 def test_an_act_leads_back_to_the_list_it_came_from_and_nowhere_else(operator: Client) -> None:
     def led_to(back: str) -> str:
-        data = {"id": str(NotificationFactory().pk), "back": back}
+        data = {"id": str(NotificationFactory().pk), "back": back, "reason": REASON}
         return str(operator.post(f"{LIST}act/cancel/", data)["Location"])
 
     assert led_to(f"{LIST}?status=pending") == f"{LIST}?status=pending"
