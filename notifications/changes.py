@@ -101,16 +101,16 @@ def _no_longer_unknown(status: str) -> Conflict:
     )
 
 
-def resend(seen: Notification) -> Accepted:
+def resend(seen: Notification, include_arrived: bool = True) -> Accepted:
     """Send it again, as a new notification that names this one in `resend_of`.
 
     Each notification is resent once: pressing twice sends once, and the next resend starts from the newest.
     `seen` is the notification as the operator saw it: what was unknown then and is settled by now is not resent.
-    Raises Conflict, or Refused where the recipient has no address any more.
+    Without `include_arrived` neither is what a provider has accepted, also if it did so a moment ago. Raises Conflict, or Refused where the recipient has no address any more.
     """
     try:
         with transaction.atomic():
-            return submit(_again(_resendable(seen)))
+            return submit(_again(_resendable(seen, include_arrived)))
     except IntegrityError as error:
         if "resend_of" not in str(error):
             raise
@@ -120,7 +120,7 @@ def resend(seen: Notification) -> Accepted:
         ) from error
 
 
-def _resendable(seen: Notification) -> Notification:
+def _resendable(seen: Notification, include_arrived: bool) -> Notification:
     """The notification as it is now, locked. What is `unknown` is now in the operator's hands: neither the policy
     nor a late answer must send a third copy. Raises Conflict.
     """
@@ -135,6 +135,12 @@ def _resendable(seen: Notification) -> Notification:
         raise Conflict(
             "not_resendable",
             f"This notification is {notification.status}; it has not been sent yet.",
+        )
+    if notification.status in (Status.SENT, Status.DELIVERED) and not include_arrived:
+        raise Conflict(
+            "went_out_already",
+            f"This notification is {notification.status}: its person has it already, and a second copy was not "
+            "asked for.",
         )
     if notification.status == Status.UNKNOWN:
         Notification.objects.filter(id=seen.id).update(review_at=None, settled_by_hand=True)

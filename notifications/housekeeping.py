@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from notifications import counting, ids, stopping
+from notifications import bulk_actions, counting, ids, stopping
 from notifications.models import (
     CallCount,
     Circuit,
@@ -45,8 +45,8 @@ UNMATCHED_KEPT = timedelta(days=30)
 
 
 def prune(seconds: float = LONGEST_RUN) -> None:
-    """Delete idempotency keys past their 7 days, processes long gone, receipts that never found their notification, and
-    what RETENTION_DAYS says.
+    """Delete idempotency keys past their 7 days, processes long gone, receipts that never found their notification, the
+    rows of bulk actions that ended a month ago, and what RETENTION_DAYS says.
 
     Close circuits that nothing has tried for a day: their provider or their project's sender is another one by now,
     and they would be reported as open for ever.
@@ -59,6 +59,7 @@ def prune(seconds: float = LONGEST_RUN) -> None:
     SpentToken.objects.filter(spent_at__lt=Now() - TOKENS_KEPT).delete()
     prune_counts(end)
     prune_unmatched_receipts(end)
+    _delete_all(bulk_actions.old_rows(), end)
     keys = prune_keys(end)
     notifications = prune_notifications(end)
     if keys or notifications:

@@ -44,6 +44,7 @@ class SweepThread(threading.Thread):
             self._attempt(self.sweep_once)
             # By itself: a fault in it must not keep what is overdue from going out.
             self._attempt(self.look_after_batches)
+            self._attempt(self.look_after_bulk_actions)
             moved("sweep")
             stopping.wait(0 if self.has_more else settings.SWEEP_INTERVAL)
         self._say_goodbye()
@@ -82,6 +83,14 @@ class SweepThread(threading.Thread):
         batches.tend()
         if Priority.LOW in self.queues:
             start_loading()
+
+    def look_after_bulk_actions(self) -> None:
+        """Go on with what operators do to many, where bulk is sent from."""
+        from notifications.carrying import start_carrying
+        from notifications.models import Priority
+
+        if Priority.LOW in self.queues:
+            start_carrying()
 
     def _say_goodbye(self) -> None:
         from notifications.heartbeats import forget

@@ -20,7 +20,8 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 from uuid_utils.compat import uuid7
 
-from notifications.admin import listing, search
+from notifications import finding
+from notifications.admin import listing
 from notifications.admin.preview import sms_length
 from notifications.ids import first_of
 from notifications.models import Circuit, Flow, Notification, Pace
@@ -39,6 +40,7 @@ from users.models import ApiKey, Project, Recipient, User
 
 LIST = "/admin/notifications/notification/"
 PASSWORD = "a-long-passphrase"
+REASON = "asked for by phone"
 
 #: Each page that opens without an object, and whether an operator may see it.
 PAGES = {
@@ -99,7 +101,8 @@ def confirm(notification: Notification, act: str) -> str:
 def act(client: Client, name: str, *notifications: Notification, **data: Any) -> str:
     """Press the confirmation's button; the text of the page one comes to."""
     ids = [str(notification.pk) for notification in notifications]
-    response = client.post(f"{LIST}act/{name}/", {"id": ids, **data}, follow=True)
+    reasoned = {"id": ids, "reason": REASON, **data}
+    response = client.post(f"{LIST}act/{name}/", reasoned, follow=True)
     assert response.status_code == 200
     return response.content.decode()
 
@@ -481,7 +484,7 @@ def test_each_search_goes_through_its_index(many: None) -> None:
         Recipient.objects.first().user_id: "notification_recipient",  # type: ignore[union-attr]
     }
     for term, index in searches.items():
-        plans = [lookup[: console.MOST_COUNTED].explain() for lookup in search.lookups(term)]
+        plans = [lookup[: finding.MOST_FOUND].explain() for lookup in finding.lookups(term)]
         assert any(index in plan for plan in plans), term
         scans = [plan for plan in plans if "Seq Scan on notifications" in plan]
         assert not scans, term
@@ -625,7 +628,7 @@ def test_a_resend_makes_a_new_notification_and_writes_down_who_did_it(
     assert woken
     entries = LogEntry.objects.filter(object_id__in=[str(old.pk), str(new.pk)])
     assert {(entry.user.username, entry.change_message) for entry in entries} == {
-        ("an operator", "Resent.")
+        ("an operator", f"Resent: {REASON}")
     }
     of_old, of_new = page(operator, detail(old)), page(operator, detail(new))
     assert detail(new) in of_old
@@ -659,7 +662,10 @@ def test_a_retry_makes_a_waiting_one_due_now(
     assert woken == ["email.normal"]
     waiting.refresh_from_db()
     assert waiting.due_at <= timezone.now()
-    assert LogEntry.objects.get(object_id=str(waiting.pk)).change_message == "Made due at once."
+    assert (
+        LogEntry.objects.get(object_id=str(waiting.pk)).change_message
+        == f"Made due at once: {REASON}"
+    )
 
 
 def test_a_cancel_stops_a_waiting_one(operator: Client) -> None:
@@ -667,14 +673,14 @@ def test_a_cancel_stops_a_waiting_one(operator: Client) -> None:
     assert "1 notification cancelled." in act(operator, "cancel", waiting)
     waiting.refresh_from_db()
     assert waiting.status == "cancelled"
-    assert "Cancelled." in page(operator, detail(waiting))
+    assert f"Cancelled: {REASON}" in page(operator, detail(waiting))
 
 
 @pytest.mark.parametrize(
     ("name", "question", "done", "status", "logged"),
     [
-        ("arrived", "Did it arrive?", "settled as sent", "sent", "Settled as sent: it arrived."),
-        ("give_up", "Give up 1 notification?", "given up", "failed", "Given up."),
+        ("arrived", "Did it arrive?", "settled as sent", "sent", "Settled as sent, it arrived: "),
+        ("give_up", "Give up 1 notification?", "given up", "failed", "Given up: "),
     ],
 )
 def test_an_operator_says_what_became_of_an_unknown_one(
@@ -685,7 +691,7 @@ def test_an_operator_says_what_became_of_an_unknown_one(
     assert f"1 notification {done}." in act(operator, name, unknown)
     unknown.refresh_from_db()
     assert unknown.status == status
-    assert logged in page(operator, detail(unknown))
+    assert logged + REASON in page(operator, detail(unknown))
     assert LogEntry.objects.get().user.username == "an operator"
 
 
@@ -716,7 +722,8 @@ def test_an_answer_that_came_while_the_operator_was_asked_is_not_followed_by_a_s
     assert "may have arrived already" in text
     hidden = dict(re.findall(r'<input type="hidden" name="(id|unknown)" value="([^"]+)"', text))
     Notification.objects.update(status="sent", sent_at=timezone.now())
-    answer = operator.post(f"{LIST}act/resend/", hidden, follow=True).content.decode()
+    given = hidden | {"reason": REASON, "include_arrived": "on"}
+    answer = operator.post(f"{LIST}act/resend/", given, follow=True).content.decode()
     assert "1 notification not resent." in answer
     assert "is sent now, no longer unknown" in answer
     assert Notification.objects.count() == 1
@@ -794,11 +801,35 @@ def test_the_confirmation_counts_names_what_arrived_and_tells_why_others_are_lef
     resent = failed()
     act(operator, "resend", resent)
     text = choose(operator, "resend", *chosen, resent)
-    assert "Resend 3 notifications?" in text
-    assert "1 of them went out already." in text
-    assert text.count("Had it already") == 2
+    assert "Resend 2 notifications?" in text
+    assert "2 E-mail" in text
+    assert "1 more went out already." in text
+    assert text.count("Had it already") == 1
     for reason in ("1: still pending", "1: the person was forgotten", "1: resent already"):
         assert reason in text
+
+
+def test_what_went_out_already_is_resent_only_where_that_is_ticked(operator: Client) -> None:
+    arrived, over = sent(), failed()
+    text = act(operator, "resend", arrived, over)
+    assert "1 notification resent" in text
+    assert "its person has it already" in text
+    assert "1 notification resent" in act(operator, "resend", arrived, include_arrived="on")
+    assert Notification.objects.filter(resend_of=arrived).count() == 1
+
+
+@pytest.mark.parametrize("name", ["resend", "retry", "cancel", "arrived", "give_up"])
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
+def test_without_a_reason_nothing_is_done_and_the_field_says_so(
+    operator: Client, name: str, reason: str
+) -> None:
+    states = {"resend": "cancelled", "retry": "pending", "cancel": "pending"}
+    notification = NotificationFactory(status=states.get(name, "unknown"))
+    text = act(operator, name, notification, reason=reason)
+    assert "This field is required" in text or "at most 500 characters" in text
+    assert f'name="id" value="{notification.pk}"' in text
+    assert not LogEntry.objects.exists()
+    assert {*Notification.objects.values_list("status", flat=True)} == {notification.status}
 
 
 def test_one_that_is_refused_does_not_hold_up_the_others(operator: Client) -> None:
@@ -818,7 +849,7 @@ def test_an_act_and_its_log_entry_are_one(
         raise RuntimeError
 
     waiting = NotificationFactory()
-    monkeypatch.setattr("notifications.admin.acts._log", fail)
+    monkeypatch.setattr("notifications.acts._log", fail)
     with pytest.raises(RuntimeError):
         act(operator, "cancel", waiting)
     waiting.refresh_from_db()
@@ -835,16 +866,17 @@ def test_pressing_twice_sends_once(operator: Client) -> None:
 def test_too_many_at_once_are_refused_with_a_sentence(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifications.admin.notification.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("notifications.admin.acting.MOST_AT_ONCE", 2)
     chosen = [NotificationFactory() for _ in range(3)]
     assert "These are more than 2" in choose(operator, "cancel", *chosen)
-    assert "These are more than 2" in choose(operator, "cancel", chosen[0], select_across="1")
+    across = choose(operator, "cancel", chosen[0], select_across="1")
+    assert "Choose by at least one filter" in across
     assert "Cancel 2 notifications?" in choose(operator, "cancel", *chosen[:2])
 
 
 def test_an_act_leads_back_to_the_list_it_came_from_and_nowhere_else(operator: Client) -> None:
     def led_to(back: str) -> str:
-        data = {"id": str(NotificationFactory().pk), "back": back}
+        data = {"id": str(NotificationFactory().pk), "back": back, "reason": REASON}
         return str(operator.post(f"{LIST}act/cancel/", data)["Location"])
 
     assert led_to(f"{LIST}?status=pending") == f"{LIST}?status=pending"

@@ -49,6 +49,7 @@ def test_an_operator_finds_a_notification_and_resends_it(browser: Browser) -> No
     browser.type("#searchbar", "ada@example.com" + Keys.ENTER)
     browser.click("#result_list a", "Hello")
     browser.click("a, button", "Resend")
+    browser.type("textarea[name=reason]", "The customer asked for it.")
     browser.click("button[type=submit], input[type=submit]", "Resend")
     browser.find("body", "resent")
     assert Notification.objects.get(resend_of=first).status == "pending"

@@ -5,4 +5,13 @@ put on the list of suppressed addresses in notifications/suppressions.py; every 
 """
 
 # Importing them registers their pages.
-from notifications.admin import batch, circuit, flow, notification, pause, receipt, suppression  # noqa: F401
+from notifications.admin import (  # noqa: F401
+    batch,
+    bulk_action,
+    circuit,
+    flow,
+    notification,
+    pause,
+    receipt,
+    suppression,
+)

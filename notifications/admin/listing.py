@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from notifications.admin.search import as_uuid
+from notifications.finding import as_uuid
 from notifications.ids import first_of
 from notifications.models import (
     Batch,

@@ -16,10 +16,10 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from notifications import providers
-from notifications.admin import search
 from notifications.admin.listing import LedgerChangeList, Scanning, time_of
 from notifications.admin.timeline import LATE, page_of, tone_of
 from notifications.explaining import ago, ahead, duration
+from notifications.finding import as_uuid
 from notifications.models import Notification, Receipt, Suppression
 from notifications.providers.events import EventType
 from users.console import MOST_COUNTED, BigTableAdmin, NeverDeleted, OfProject
@@ -152,7 +152,7 @@ def found(term: str) -> QuerySet[Receipt, int]:
 def _notifications(term: str) -> list[UUID]:
     if "\x00" in term:
         return []
-    if id := search.as_uuid(term):
+    if id := as_uuid(term):
         return [id]
     named = Notification.objects.filter(provider_message_id=term).order_by()
     return list(named.values_list("id", flat=True)[:MOST_OF_ONE_ID])

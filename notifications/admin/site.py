@@ -44,6 +44,12 @@ _MENU = {
             "notifications.view_batch",
         ),
         Entry(
+            "Bulk actions",
+            "checklist",
+            "admin:notifications_bulkaction_changelist",
+            "notifications.view_bulkaction",
+        ),
+        Entry(
             "Suppressions",
             "unsubscribe",
             "admin:notifications_suppression_changelist",

@@ -15,10 +15,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from notifications import suppressions
-from notifications.admin import search
 from notifications.admin.listing import LedgerChangeList, ProjectFilter, Scanning, time_of
 from notifications.admin.timeline import short
 from notifications.explaining import moment
+from notifications.finding import addresses
 from notifications.models import Suppression
 from users.console import MOST_COUNTED, BigTableAdmin, ModelForm, OfProject
 from users.models import Address
@@ -168,7 +168,7 @@ _CHANGELIST = "notifications_suppression_changelist"
 def found(term: str) -> QuerySet[Suppression, UUID]:
     """The entries of all projects for an address, by the index that begins with it."""
     # One of these is in lower case, as the list is.
-    spellings = sorted(search.addresses(term.strip()))
+    spellings = sorted(addresses(term.strip()))
     listed = Suppression.objects.filter(address__in=spellings).order_by()
     return listed.values_list("id", flat=True)[:MOST_COUNTED]
 

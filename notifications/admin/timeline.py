@@ -12,7 +12,7 @@ from django.contrib.admin.options import get_content_type_for_model
 from django.db.models import QuerySet
 from django.urls import reverse
 
-from notifications.admin.acts import RESENT
+from notifications.acts import RESENT
 from notifications.explaining import duration
 from notifications.models import Attempt, Notification, Receipt, Suppression
 from notifications.providers.events import REFUSED, EventType
@@ -63,7 +63,7 @@ def timeline(
     """Oldest first. `suppression` is that of its address, by whatever notification it came."""
     acts = list(_log_of(notification))
     made = [entry for entry in acts if entry.action_flag == ADDITION]
-    resent = [entry for entry in acts if entry.get_change_message() == RESENT and entry not in made]
+    resent = [entry for entry in acts if _is_resend(entry) and entry not in made]
     events = [
         _accepted(notification, made),
         *(_attempt(number, attempt) for number, attempt in enumerate(attempts, start=1)),
@@ -87,6 +87,10 @@ def _log_of(notification: Notification) -> QuerySet[LogEntry]:
     )
 
 
+def _is_resend(entry: LogEntry) -> bool:
+    return entry.get_change_message().startswith(RESENT)
+
+
 def page_of(notification_id: object) -> str:
     return reverse("admin:notifications_notification_change", args=[notification_id])
 
@@ -103,7 +107,9 @@ def _accepted(notification: Notification, made: list[LogEntry]) -> Event:
     origin = notification.resend_of_id
     if origin:
         title, link, text = "Accepted as a resend", page_of(origin), f"of {origin}"
-        return Event(notification.created_at, title, facts=_by(made), link=link, link_text=text)
+        return Event(
+            notification.created_at, title, facts=_by(made) + _why(made), link=link, link_text=text
+        )
     key = notification.api_key
     fact = f"by the API key {key}" if key else "without an API key"
     return Event(notification.created_at, "Accepted", facts=(fact,))
@@ -190,9 +196,20 @@ def _resent(notification: Notification, resent: list[LogEntry]) -> Iterator[Even
     if newer:
         link, text = page_of(newer.pk), f"as {newer.pk}"
         yield Event(
-            newer.created_at, "Resent", tone="act", facts=_by(resent), link=link, link_text=text
+            newer.created_at,
+            "Resent",
+            tone="act",
+            facts=_by(resent) + _why(resent),
+            link=link,
+            link_text=text,
         )
 
 
 def _by(entries: list[LogEntry]) -> tuple[str, ...]:
     return tuple(f"by {entry.user.get_username()}" for entry in entries)
+
+
+def _why(entries: list[LogEntry]) -> tuple[str, ...]:
+    """The reasons that were given, which stand behind what was done."""
+    reasons = (entry.get_change_message().partition(": ")[2] for entry in entries)
+    return tuple(f"because: {reason}" for reason in reasons if reason)

@@ -1,4 +1,4 @@
-// The page of a batch: asks every two seconds how far it is. What it shows is rendered by the server (live.html).
+// The page of a batch, or of a bulk action: asks every two seconds how far it is. What it shows is rendered by the server (live.html).
 "use strict";
 
 (() => {

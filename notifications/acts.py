@@ -1,7 +1,8 @@
 """What an operator can do to notifications: resend, retry now, cancel, settle an unknown one.
 
 What would be refused is told beforehand, on the page that asks for confirmation; what is refused is decided by
-notifications/changes.py, row by row, when it is done.
+notifications/changes.py, row by row, when it is done. Each is done for a reason, and the log keeps it with the name. On
+very many it is done by bulk_actions.py.
 """
 
 from __future__ import annotations
@@ -26,10 +27,28 @@ from users.refusals import Refused
 #: Notifications that can be acted on at once, while somebody waits for the page.
 MOST_AT_ONCE = 500
 
+#: Characters of a reason.
+LONGEST_REASON = 500
+
 #: Why a resend would be refused.
 SUPPRESSED = "the address is suppressed"
-#: In the log, of the old one (a change) and of the new one (an addition).
-RESENT = "Resent."
+#: Begins the log's words, of the old one (a change) and of the new one (an addition).
+RESENT = "Resent"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What of a notification decides whether something can be done to it."""
+
+    status: str
+    erased: bool = False
+    resent: bool = False
+
+    @classmethod
+    def of(cls, notification: Notification) -> State:
+        return cls(
+            notification.status, bool(notification.erased_at), hasattr(notification, "resent_as")
+        )
 
 
 class Act(abc.ABC):
@@ -40,6 +59,8 @@ class Act(abc.ABC):
     done: ClassVar[str]
     icon: ClassVar[str]
     consequence: ClassVar[str]
+    #: Of notifications that it can be done to.
+    statuses: ClassVar[frozenset[str]]
 
     @property
     def permission(self) -> str:
@@ -49,16 +70,28 @@ class Act(abc.ABC):
         return f"{self.verb} {counted(count, 'notification')}?"
 
     @abc.abstractmethod
-    def obstacle(self, notification: Notification) -> str:
+    def obstacle_to(self, state: State) -> str:
         """Why it would be refused, in a few words; empty where nothing is in the way."""
+
+    def obstacle(self, notification: Notification) -> str:
+        return self.obstacle_to(State.of(notification))
+
+    def repeats(self, status: str) -> bool:
+        """Whether the person has the message already, and would get it twice."""
+        return False
 
     def obstacles(self, notifications: Sequence[Notification]) -> list[str]:
         """Those of each, in order."""
         return [self.obstacle(notification) for notification in notifications]
 
     @abc.abstractmethod
-    def perform(self, notification: Notification, user: User) -> Notification | None:
-        """Do it and log it. Returns a notification that came of it. Raises Refused."""
+    def perform(
+        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
+    ) -> Notification | None:
+        """Do it and log it. Returns a notification that came of it. Raises Refused.
+
+        `include_arrived`: also where the person has the message already.
+        """
 
 
 class Resend(Act):
@@ -69,13 +102,17 @@ class Resend(Act):
     consequence = (
         "Each is sent once more, to the same address, as a new notification that names the old one."
     )
+    statuses = Notification.RESENDABLE
 
-    def obstacle(self, notification: Notification) -> str:
-        if notification.erased_at:
+    def obstacle_to(self, state: State) -> str:
+        if state.erased:
             return "the person was forgotten"
-        if notification.status not in Notification.RESENDABLE:
-            return f"still {notification.status}"
-        return "resent already" if hasattr(notification, "resent_as") else ""
+        if state.status not in self.statuses:
+            return f"still {state.status}"
+        return "resent already" if state.resent else ""
+
+    def repeats(self, status: str) -> bool:
+        return status in (Status.SENT, Status.DELIVERED)
 
     def obstacles(self, notifications: Sequence[Notification]) -> list[str]:
         suppressed = _suppressed_among(notifications)
@@ -84,10 +121,12 @@ class Resend(Act):
             for notification in notifications
         ]
 
-    def perform(self, notification: Notification, user: User) -> Notification:
-        newer = changes.resend(notification).notification
-        _log(user, notification, CHANGE, RESENT)
-        _log(user, newer, ADDITION, RESENT)
+    def perform(
+        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
+    ) -> Notification:
+        newer = changes.resend(notification, include_arrived).notification
+        _log(user, notification, CHANGE, RESENT, reason)
+        _log(user, newer, ADDITION, RESENT, reason)
         return newer
 
 
@@ -97,15 +136,16 @@ class RetryNow(Act):
     done = "due now"
     icon = "bolt"
     consequence = "Each becomes due at once, instead of waiting for its time."
+    statuses = frozenset({Status.PENDING})
 
-    def obstacle(self, notification: Notification) -> str:
-        return (
-            "" if notification.status == Status.PENDING else f"{notification.status}, not waiting"
-        )
+    def obstacle_to(self, state: State) -> str:
+        return "" if state.status in self.statuses else f"{state.status}, not waiting"
 
-    def perform(self, notification: Notification, user: User) -> None:
+    def perform(
+        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
+    ) -> None:
         changes.retry_now(notification.pk)
-        _log(user, notification, CHANGE, "Made due at once.")
+        _log(user, notification, CHANGE, "Made due at once", reason)
 
 
 class Cancel(Act):
@@ -114,27 +154,28 @@ class Cancel(Act):
     done = "cancelled"
     icon = "cancel"
     consequence = "Each is never sent. This cannot be undone, but a cancelled one can be resent."
+    statuses = frozenset(Notification.CANCELLABLE)
 
-    def obstacle(self, notification: Notification) -> str:
-        if notification.status == Status.CANCELLED:
+    def obstacle_to(self, state: State) -> str:
+        if state.status == Status.CANCELLED:
             return "cancelled already"
-        possible = notification.status in Notification.CANCELLABLE
-        return "" if possible else f"{notification.status}, not waiting"
+        return "" if state.status in self.statuses else f"{state.status}, not waiting"
 
-    def perform(self, notification: Notification, user: User) -> None:
+    def perform(
+        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
+    ) -> None:
         changes.cancel(notification.pk)
-        _log(user, notification, CHANGE, "Cancelled.")
+        _log(user, notification, CHANGE, "Cancelled", reason)
 
 
 class _Settle(Act):
     """What an operator says of an `unknown` one, when no provider will."""
 
     permission = "notifications.settle_notification"
+    statuses = frozenset({Status.UNKNOWN})
 
-    def obstacle(self, notification: Notification) -> str:
-        return (
-            "" if notification.status == Status.UNKNOWN else f"{notification.status}, not unknown"
-        )
+    def obstacle_to(self, state: State) -> str:
+        return "" if state.status in self.statuses else f"{state.status}, not unknown"
 
 
 class Arrived(_Settle):
@@ -150,9 +191,11 @@ class Arrived(_Settle):
     def question(self, count: int) -> str:
         return "Did it arrive?" if count == 1 else f"Did these {count:,} notifications arrive?"
 
-    def perform(self, notification: Notification, user: User) -> None:
+    def perform(
+        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
+    ) -> None:
         changes.settle_as_arrived(notification.pk)
-        _log(user, notification, CHANGE, "Settled as sent: it arrived.")
+        _log(user, notification, CHANGE, "Settled as sent, it arrived", reason)
 
 
 class GiveUp(_Settle):
@@ -165,9 +208,11 @@ class GiveUp(_Settle):
         "or not. It can still be resent."
     )
 
-    def perform(self, notification: Notification, user: User) -> None:
+    def perform(
+        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
+    ) -> None:
         changes.give_up(notification.pk)
-        _log(user, notification, CHANGE, "Given up.")
+        _log(user, notification, CHANGE, "Given up", reason)
 
 
 _ACTS = (Arrived(), Resend(), GiveUp(), RetryNow(), Cancel())
@@ -180,6 +225,8 @@ class Plan:
 
     act: Act
     eligible: list[Notification] = field(default_factory=list)
+    #: Those whose person has the message already. Left out, unless somebody says that they are meant too.
+    arrived: list[Notification] = field(default_factory=list)
     #: Why the others are not, and how many each.
     obstacles: Counter[str] = field(default_factory=Counter)
 
@@ -192,19 +239,21 @@ class Plan:
         return self.act.question(len(self.eligible))
 
     @property
-    def arrived(self) -> list[Notification]:
-        """Those whose person has the message already, and would get it twice."""
-        return self._would_repeat(Status.SENT, Status.DELIVERED)
+    def possible(self) -> list[Notification]:
+        """Those that the button is about, with those that have to be ticked."""
+        return self.eligible + self.arrived
+
+    @property
+    def channels(self) -> list[tuple[str, int]]:
+        """How many of each channel."""
+        return Counter(each.get_channel_display() for each in self.eligible).most_common()
 
     @property
     def perhaps_arrived(self) -> list[Notification]:
         """Those whose person may have it already."""
-        return self._would_repeat(Status.UNKNOWN)
-
-    def _would_repeat(self, *statuses: Status) -> list[Notification]:
         if self.act.name != "resend":
             return []
-        return [notification for notification in self.eligible if notification.status in statuses]
+        return [each for each in self.eligible if each.status == Status.UNKNOWN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +270,8 @@ def plan(act: Act, notifications: Iterable[Notification]) -> Plan:
     for notification, obstacle in zip(notifications, act.obstacles(notifications), strict=True):
         if obstacle:
             planned.obstacles[obstacle] += 1
+        elif act.repeats(notification.status):
+            planned.arrived.append(notification)
         else:
             planned.eligible.append(notification)
     return planned
@@ -238,7 +289,13 @@ def _suppressed_among(notifications: Sequence[Notification]) -> set[UUID]:
     return suppressed
 
 
-def carry_out(act: Act, notifications: Iterable[Notification], user: User) -> Report:
+def carry_out(
+    act: Act,
+    notifications: Iterable[Notification],
+    user: User,
+    reason: str,
+    include_arrived: bool = False,
+) -> Report:
     """Each in a transaction of its own, with its log entry: one that is refused holds up no other.
 
     A database that goes away ends it; what was done until then is committed and logged.
@@ -247,11 +304,13 @@ def carry_out(act: Act, notifications: Iterable[Notification], user: User) -> Re
     for notification in notifications:
         try:
             with transaction.atomic():
-                report.done.append((notification, act.perform(notification, user)))
+                newer = act.perform(notification, user, reason, include_arrived)
+            report.done.append((notification, newer))
         except Refused as refusal:
             report.refused.append((notification, refusal.detail))
     return report
 
 
-def _log(user: User, notification: Notification, flag: int, message: str) -> None:
+def _log(user: User, notification: Notification, flag: int, done: str, reason: str) -> None:
+    message = f"{done}: {reason}"
     LogEntry.objects.log_actions(user.pk, [notification], flag, message, single_object=True)
