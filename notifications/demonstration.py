@@ -28,16 +28,23 @@ from django.utils import timezone
 
 from notifications import counting, providers
 from notifications.demonstration_stories import (
+    APPOINTMENT,
     FIRST_NAMES,
     GREYLISTED,
     HOURS,
+    INVOICE,
     LAST_NAMES,
     LETTERS,
+    MAILGUN,
+    NEWSLETTER,
     NO_ANSWER,
+    ORDER,
     PROJECT_SHARES,
     PROJECTS,
     PROVIDERS,
+    QUEUED,
     SANDBOX,
+    SMTP,
     TWILIO_IN_TROUBLE,
     Call,
     Fate,
@@ -92,6 +99,19 @@ class Space:
     newsletters: list[Batch] = field(default_factory=list)
     rows: dict[int, int] = field(default_factory=dict)
     suppressed: set[tuple[str, int]] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Story:
+    """One notification: what it says, to whom (their number), when, through whom, and what becomes of it."""
+
+    letter: Letter
+    space: Space
+    number: int
+    accepted: float
+    provider: str
+    fate: Fate
+    live: bool = True
 
 
 @dataclass
@@ -203,7 +223,7 @@ class Teller:
             self._space(name, max(5, int(people * share / sum(shares))))
             for name, share in zip(names, shares, strict=True)
         ]
-        self.failed: list[tuple[Space, int, Letter, UUID | str]] = []
+        self.failed: list[tuple[Space, int, Letter, str]] = []
         self.weights: dict[int, list[float]] = {}
         self.chunk = Chunk()
 
@@ -286,11 +306,17 @@ class Teller:
             number = int(draw.random() * len(space.people)) % PHONES
         if live and (letter.channel, number) in space.suppressed:
             fate = _SUPPRESSED
-        written = self._write(letter, space, number, accepted, live, provider, fate)
-        if fate.suppressed and live:
-            self._suppress(space, letter.channel, number, fate, written)
-        if fate.status == "failed" and live and len(self.failed) < self.rows / 100:
-            self.failed.append((space, number, letter, written))
+        self._tell_story(Story(letter, space, number, accepted, provider, fate, live))
+
+    def _tell_story(self, story: Story) -> None:
+        fate, channel = story.fate, story.letter.channel
+        written = self._write(story)
+        if not story.live:
+            return
+        if fate.suppressed and (channel, story.number) not in story.space.suppressed:
+            self._suppress(story.space, channel, story.number, fate, written)
+        if fate.status == "failed" and len(self.failed) < self.rows / 100:
+            self.failed.append((story.space, story.number, story.letter, written))
 
     def _weights(self, fates: tuple[Fate, ...]) -> list[float]:
         if id(fates) not in self.weights:
@@ -318,56 +344,46 @@ class Teller:
         low = 0x8 << 60 | chance & (1 << 60) - 1
         return f"{int(moment * 1000):012x}7{chance >> 62:03x}{low:016x}"
 
-    def _write(
-        self,
-        letter: Letter,
-        space: Space,
-        number: int,
-        accepted: float,
-        live: bool,
-        provider: str,
-        fate: Fate,
-        **special: Any,
-    ) -> str:
-        """The notification's line, and those of its attempts and its receipt. Returns its id."""
-        draw = self.random
-        made = self._hex_id(accepted)
-        calls = fate.calls
-        message_id = f"{provider}-{made[-20:]}" if calls and calls[-1].outcome == "accepted" else ""
-        ended = self._write_calls(made, provider, calls, accepted, message_id)
-        arrived = fate.status in ("sent", "delivered")
-        delivered = None
-        if fate.status == "delivered":
-            delivered = min(ended + 1 + draw.random() * 8, self.newest) if fate.event else ended
-        if fate.event:
-            self._write_receipt(made, provider, fate, ended, message_id)
-        row, flow = None, space.flows[_lane(letter, live)]
-        if live and letter.category == "newsletter" and "flow" not in special:
-            row, flow = self._row_of_newsletter(space, accepted)
-        shown = _Shown(letter, space.project.name, number, int(draw.random() * 900_000) + 100_000)
-        read = letter.channel == "in_app" and delivered is not None and draw.random() < 0.6
-        values = {
-            "flow": flow,
-            "row": row,
-            "scheduled": None,
-            "due": _at(accepted),
-            "review": None,
-            "resend_of": None,
-            "read": _at(min(self.newest, accepted + 60 + draw.random() * 40_000)) if read else None,
-        } | special
-        self.chunk.notifications.append(
-            _line(
-                *(made, space.project.pk, values["flow"], space.people[number], user_id_of(number)),
-                *(letter.channel, letter.priority, "t" if live else "f", values["row"]),
-                *(shown.address, shown.title, shown.message, shown.html, shown.url),
-                *(letter.category, shown.reference, shown.metadata, fate.status),
-                *(fate.kind, fate.code, fate.detail, provider if calls else "", message_id),
-                *(_at(accepted), values["scheduled"], values["due"], None),
-                *(_at(ended) if arrived else None, delivered and _at(delivered), values["read"]),
-                *(len(calls), len(calls), 0, values["review"], 0, values["resend_of"]),
-            )
-        )
+    def _write(self, story: Story, **special: Any) -> str:
+        """The notification's line, and those of its attempts and its receipt. Returns its id.
+
+        `special` cells are in place of those that follow from the story.
+        """
+        made = self._hex_id(story.accepted)
+        calls, provider = story.fate.calls, story.provider
+        taken = bool(calls) and calls[-1].outcome == "accepted"
+        message_id = f"{provider}-{made[-20:]}" if taken else ""
+        ended = self._write_calls(made, provider, calls, story.accepted, message_id)
+        if story.fate.event:
+            self._write_receipt(made, provider, story.fate, ended, message_id)
+        cells = self._cells(story, ended, special)
+        shown = _Shown(story, int(self.random.random() * 900_000) + 100_000)
+        self.chunk.notifications.append(_notification(made, story, message_id, shown, cells))
         return made
+
+    def _cells(self, story: Story, ended: float, special: dict[str, Any]) -> dict[str, Any]:
+        """Those that are times or ids, by their columns."""
+        draw, status = self.random, story.fate.status
+        row, flow = None, story.space.flows[_lane(story.letter, story.live)]
+        if story.live and story.letter.category == "newsletter" and "flow_id" not in special:
+            row, flow = self._row_of_newsletter(story.space, story.accepted)
+        delivered = read = None
+        if status == "delivered":
+            later = 1 + draw.random() * 8 if story.fate.event else 0
+            delivered = _at(min(ended + later, self.newest))
+            if story.letter.channel == "in_app" and draw.random() < 0.6:
+                read = _at(min(self.newest, story.accepted + 60 + draw.random() * 40_000))
+        return {
+            "flow_id": flow,
+            "row_number": row,
+            "scheduled_for": None,
+            "due_at": _at(story.accepted),
+            "sent_at": _at(ended) if status in ("sent", "delivered") else None,
+            "delivered_at": delivered,
+            "read_at": read,
+            "review_at": None,
+            "resend_of_id": None,
+        } | special
 
     def _row_of_newsletter(self, space: Space, accepted: float) -> tuple[int, int]:
         part = min(2, int((accepted - self.oldest) * 3 / (DAYS * 86400)))
@@ -432,6 +448,7 @@ class Teller:
             + ["tried again"] * max(3, rows // 1000)
             + ["in review"] * max(2, rows // 5000)
             + ["held"] * max(3, rows // 5000)
+            + ["gone wrong"] * max(3, rows // 5000)
             + ["resent"] * min(len(LETTERS) + rows // 200, rows // 100)
         )
 
@@ -442,6 +459,7 @@ class Teller:
             "tried again": self._tell_tried_again,
             "in review": self._tell_in_review,
             "held": self._tell_held,
+            "gone wrong": self._tell_gone_wrong,
             "resent": self._tell_resent,
         }
         for number, kind in enumerate(kinds, 1):
@@ -450,62 +468,50 @@ class Teller:
             else:
                 tell[kind]()
 
-    def _anybody(self) -> tuple[Space, int]:
+    def _lately(self, letter: Letter, provider: str, fate: Fate, *, live: bool = False) -> Story:
+        """To anybody, within the last half hour."""
         (space,) = self.random.choices(self.spaces, cum_weights=self.shares)
-        return space, int(self.random.random() * len(space.people))
+        number = int(self.random.random() * len(space.people))
+        accepted = self.newest - self.random.random() * 1800
+        return Story(letter, space, number, accepted, provider, fate, live)
 
-    def _lately(self) -> float:
-        return self.newest - self.random.random() * 1800
+    def _ahead(self, seconds: float, spread: float) -> str:
+        return _at(time.time() + seconds + self.random.random() * spread)
 
     def _tell_scheduled(self) -> None:
-        space, number = self._anybody()
-        due = _at(time.time() + 3600 + self.random.random() * 3 * 86400)
-        fate = Fate(1, "pending")
-        self._write(
-            *(LETTERS[4], space, number, self._lately(), False, "sandbox", fate),
-            scheduled=due,
-            due=due,
-        )
+        due = self._ahead(3600, 3 * 86400)
+        story = self._lately(APPOINTMENT, "sandbox", Fate(1, "pending"))
+        self._write(story, scheduled_for=due, due_at=due)
 
     def _tell_tried_again(self) -> None:
-        space, number = self._anybody()
         calls = (GREYLISTED,) * self.random.randint(1, 3)
-        due = _at(time.time() + 120 + self.random.random() * 3000)
-        fate = Fate(1, "pending", calls)
-        self._write(*(LETTERS[0], space, number, self._lately(), False, "sandbox", fate), due=due)
+        story = self._lately(ORDER, "sandbox", Fate(1, "pending", calls))
+        self._write(story, due_at=self._ahead(120, 3000))
 
     def _tell_in_review(self) -> None:
-        space, number = self._anybody()
-        review = _at(time.time() + 300 + self.random.random() * 300)
-        fate = Fate(1, "unknown", (NO_ANSWER,))
-        self._write(
-            *(LETTERS[1], space, number, self._lately(), False, "sandbox", fate), review=review
-        )
+        story = self._lately(INVOICE, "sandbox", Fate(1, "unknown", (NO_ANSWER,)))
+        self._write(story, review_at=self._ahead(300, 300))
 
     def _tell_held(self) -> None:
-        space, number = self._anybody()
-        self._write(
-            *(
-                LETTERS[0],
-                space,
-                number,
-                self._lately(),
-                True,
-                "smtp",
-                Fate(1, "unknown", (NO_ANSWER,)),
-            )
-        )
+        self._write(self._lately(ORDER, "smtp", Fate(1, "unknown", (NO_ANSWER,)), live=True))
+
+    def _tell_gone_wrong(self) -> None:
+        """Also of few notifications, some have failed lately, each in its way."""
+        provider, fates = self.random.choice((("smtp", SMTP), ("mailgun", MAILGUN)))
+        wrong = [fate for fate in fates if fate.status in ("failed", "expired")]
+        self._tell_story(self._lately(ORDER, provider, self.random.choice(wrong), live=True))
 
     def _tell_resent(self) -> None:
         """What an operator has sent once more, and what the person then got."""
+        fate = Fate(1, "delivered", (QUEUED,), "delivered")
         if not self.failed:
-            self._tell_one(LETTERS[0], self.spaces[0], self._lately())
+            self._write(self._lately(ORDER, "mailgun", fate, live=True))
             return
         space, number, letter, failed = self.failed.pop()
-        provider, _, fates = PROVIDERS[letter.channel][0]
-        self._write(
-            *(letter, space, number, self._lately(), True, provider, fates[0]), resend_of=failed
-        )
+        provider = "mailgun" if letter.channel == "email" else "twilio"
+        story = self._lately(letter, provider, fate, live=True)
+        story.space, story.number = space, number
+        self._write(story, resend_of_id=failed)
 
     def _paused_batch(self, rows: int) -> Batch:
         batch = _batch(
@@ -518,14 +524,9 @@ class Teller:
         return batch
 
     def _tell_paused(self, batch: Batch, row: int) -> None:
-        space = self.spaces[0]
-        number = int(self.random.random() * len(space.people))
-        fate = Fate(1, "pending")
-        self._write(
-            *(LETTERS[5], space, number, self._lately(), True, "smtp", fate),
-            flow=batch.flow.pk,
-            row=row,
-        )
+        story = self._lately(NEWSLETTER, "smtp", Fate(1, "pending"), live=True)
+        story.space, story.number = self.spaces[0], row % len(self.spaces[0].people)
+        self._write(story, flow_id=batch.flow.pk, row_number=row)
 
     def finish(self) -> None:
         """What is known only now: how large the batches were. And a provider that refuses us."""
@@ -573,7 +574,7 @@ def _copy_people(project: Project, ids: list[int]) -> None:
 
 
 def _batch(project: Project, name: str, made: UUID, status: str, began: float) -> Batch:
-    letter = LETTERS[5]
+    letter = NEWSLETTER
     begin = datetime.fromtimestamp(began, UTC)
     return Batch(
         id=made,
@@ -607,19 +608,41 @@ class _Shown:
 
     __slots__ = ("address", "html", "message", "metadata", "reference", "title", "url")
 
-    def __init__(self, letter: Letter, shop: str, number: int, chance: int) -> None:
-        name = FIRST_NAMES[number % len(FIRST_NAMES)]
-
-        def fill(text: str) -> str:
-            if "{" not in text:
-                return _escaped(text)
-            return _escaped(text.format(name=name, number=chance, shop=shop))
-
-        self.title, self.message = fill(letter.title), fill(letter.message)
-        self.html, self.url = fill(letter.html), fill(letter.url)
-        self.reference = fill(letter.reference)
+    def __init__(self, story: Story, chance: int) -> None:
+        letter, number = story.letter, story.number
+        words = {
+            "name": _name_of(number)[0],
+            "number": chance,
+            "shop": story.space.project.name,
+        }
+        self.title, self.message = _filled(letter.title, words), _filled(letter.message, words)
+        self.html, self.url = _filled(letter.html, words), _filled(letter.url, words)
+        self.reference = _filled(letter.reference, words)
         self.metadata = json.dumps({"origin": "demonstration"}) if chance % 8 == 0 else "{}"
         self.address = _address(letter.channel, number)
+
+
+def _filled(text: str, words: dict[str, Any]) -> str:
+    return _escaped(text.format(**words) if "{" in text else text)
+
+
+def _notification(
+    made: str, story: Story, message_id: str, shown: _Shown, cells: dict[str, Any]
+) -> str:
+    """The line, its cells in the order of NOTIFICATION."""
+    letter, fate, space = story.letter, story.fate, story.space
+    tried = len(fate.calls)
+    return _line(
+        *(made, space.project.pk, cells["flow_id"]),
+        *(space.people[story.number], user_id_of(story.number)),
+        *(letter.channel, letter.priority, "t" if story.live else "f", cells["row_number"]),
+        *(shown.address, shown.title, shown.message, shown.html, shown.url),
+        *(letter.category, shown.reference, shown.metadata, fate.status),
+        *(fate.kind, fate.code, fate.detail, story.provider if tried else "", message_id),
+        *(_at(story.accepted), cells["scheduled_for"], cells["due_at"], None),
+        *(cells["sent_at"], cells["delivered_at"], cells["read_at"]),
+        *(tried, tried, 0, cells["review_at"], 0, cells["resend_of_id"]),
+    )
 
 
 def _lane(letter: Letter, live: bool) -> str:

@@ -118,6 +118,8 @@ LETTERS = (
     ),
 )
 
+ORDER, INVOICE, APPOINTMENT, NEWSLETTER = (LETTERS[number] for number in (0, 1, 4, 5))
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
