@@ -31,7 +31,7 @@ def main() -> int:
     # Seconds for one statement: it may make a million rows.
     os.environ.setdefault("DATABASE_DEADLINE", "600")
     file = options.pop("json") or Path(os.environ["VAR_DIR"]) / f"{name}.json"
-    measured = _benchmark(name).run(**options)
+    measured = _benchmark(name, keep=options.get("keep", False)).run(**options)
     print(figures.table(measured))
     figures.write(file, name, measured)
     print(f"written to {file}")
@@ -77,21 +77,25 @@ def _parser() -> argparse.ArgumentParser:
         mails=100_000,
         rate=50,
     )
+    console = add("console", "every page of the console, beside a small one", rows=5_000_000)
+    console.add_argument(
+        "--keep", action="store_true", help="ask the ledger that is in VAR_DIR, as it is"
+    )
     add("idle", "memory and processor of script/server at rest", seconds=30.0)
     compare = names.add_parser("compare", help="two runs side by side, and their ratio")
     compare.add_argument("files", type=Path, nargs=2, metavar="FILE")
     return parser
 
 
-def _benchmark(name: str):  # type: ignore[no-untyped-def]
-    """The module bench/NAME.py, whose run() returns its figures. All but `idle` find an empty database."""
+def _benchmark(name: str, keep: bool):  # type: ignore[no-untyped-def]
+    """The module bench/NAME.py, whose run() returns its figures. All but `idle` find an empty database, if not `keep`."""
     if name != "idle":
         import django
 
         django.setup()
         from bench import stack
 
-        stack.prepare_database()
+        stack.prepare_database(keep=keep)
     return import_module(f"bench.{name}")
 
 

@@ -25,11 +25,12 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 
 
-def prepare_database() -> None:
-    """An empty, migrated database; and a folder for static files, which nobody will ask for."""
+def prepare_database(*, keep: bool = False) -> None:
+    """A migrated database, emptied if not to `keep`; and a folder for static files, which nobody will ask for."""
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     call_command("migrate", verbosity=0)
-    call_command("flush", verbosity=0, interactive=False)
+    if not keep:
+        call_command("flush", verbosity=0, interactive=False)
 
 
 def make_key() -> tuple[Project, str]:

@@ -251,6 +251,12 @@ def note_hours(since: datetime) -> None:
         cursor.execute(NOTE_HOURS, {"never": CountedHour.NEVER, "first": first, "last": now})
 
 
+def recount(since: datetime) -> None:
+    """All hours since then are to be counted as if they never were: old notifications were added."""
+    note_hours(since)
+    CountedHour.objects.filter(hour__gte=since - HOUR).update(counted_at=CountedHour.NEVER)
+
+
 def _due_hours() -> list[datetime]:
     since = timezone.now() - _recounted_for()
     with connection.cursor() as cursor:
@@ -299,8 +305,8 @@ def _without_rare_names(counted: list[tuple[Standing, int]]) -> Counter[Standing
 def _most_frequent(counted: Iterable[tuple[tuple[int, str], int]]) -> set[tuple[int, str]]:
     """Of each project, the names that are counted by themselves; none is one of them."""
     numbers = Counter[tuple[int, str]]()
-    for name, number in counted:
-        numbers[name] += number
+    for of_project, number in counted:
+        numbers[of_project] += number
     room: Counter[int] = Counter()
     kept: set[tuple[int, str]] = set()
     for of_project, _ in sorted(numbers.items(), key=lambda item: (-item[1], item[0])):

@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
-from pytest_django.fixtures import SettingsWrapper
 
 from notifications import counting, housekeeping, ids, stopping
 from notifications.models import (
@@ -115,9 +114,10 @@ def test_a_count_that_is_killed_before_its_end_counts_nothing_and_is_made_up_for
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     attempt()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Watermark, "save", _killed)
-        counting.count_calls(in_time())
+        with pytest.raises(KeyboardInterrupt):
+            counting.count_calls(in_time())
     assert not CallCount.objects.exists()
     counting.count_calls(in_time())
     assert sum(counted_calls().values()) == 1
@@ -234,7 +234,7 @@ def test_the_present_hour_is_due_every_minute() -> None:
     counting.count_hours(in_time())
     assert THIS_HOUR not in counting._due_hours()
     CountedHour.objects.update(counted_at=timezone.now() - timedelta(seconds=61))
-    assert counting._due_hours()[0] >= THIS_HOUR
+    assert THIS_HOUR in counting._due_hours()
 
 
 def test_an_hour_that_was_never_counted_waits_for_none_that_is_only_due_again() -> None:
@@ -260,7 +260,7 @@ def test_a_ledger_that_was_never_counted_is_from_its_oldest_on(alice: Project) -
 
 
 def test_what_retention_deletes_from_the_ledger_stays_counted(
-    alice: Project, settings: SettingsWrapper
+    alice: Project, settings: Any
 ) -> None:
     settings.RETENTION_DAYS = 20
     old = THIS_HOUR - timedelta(days=21)
@@ -325,7 +325,7 @@ def test_old_figures_are_removed(alice: Project) -> None:
     counting.count_hours(in_time())
     housekeeping.prune()
     assert CallCount.objects.count() == 2
-    assert HourlyCount.objects.count() == 1
+    assert HourlyCount.objects.get(project=alice).count == 1
     assert not CountedHour.objects.filter(hour__lt=NOW - timedelta(days=400)).exists()
     CallCount.objects.update(began_at=NOW - timedelta(hours=4))
     HourlyCount.objects.update(hour=THIS_HOUR - timedelta(days=401))
