@@ -389,6 +389,21 @@ def test_a_notification_of_a_paused_lane_says_who_holds_it(operator: Client, olg
     assert "by olga" in text
 
 
+def test_a_batch_of_a_paused_lane_says_who_holds_it(operator: Client, olga: User) -> None:
+    batch = BatchFactory()
+    page = f"/admin/notifications/batch/{batch.pk}/change/"
+    assert "It goes out, as fast as it goes." in text_of(operator, page)
+    pausing.pause("email.low", olga, "wrong prices")
+    assert "It waits: email.low is paused for" in text_of(operator, page)
+
+
+def test_development_says_that_its_servers_are_embedded(operator: Client, settings: Any) -> None:
+    settings.EMBEDDED = ["PostgreSQL", "Valkey"]
+    assert "with PostgreSQL and Valkey embedded: all data is in" in text_of(operator, INDEX)
+    settings.EMBEDDED = []
+    assert "embedded" not in text_of(operator, INDEX)
+
+
 # --- The test message --------------------------------------------------------------------------------------
 
 
