@@ -304,6 +304,17 @@ def test_without_the_permission_nothing_is_paused(olga: User, alice: Project) ->
     assert "Pause…" not in text_of(client)
 
 
+def test_what_is_paused_is_listed_and_never_edited(operator: Client, olga: User) -> None:
+    pausing.pause("email.low", olga, "<b>wrong</b> prices")
+    listed = "/admin/notifications/pause/"
+    assert "&lt;b&gt;wrong&lt;/b&gt; prices" in text_of(operator, listed)
+    for path in (f"{listed}add/", f"{listed}email.low/delete/"):
+        assert operator.post(path, {"target": "smtp", "post": "yes"}).status_code == 403
+    assert operator.post(f"{listed}email_2Elow/change/", {"reason": "x"}).status_code in {302, 403}
+    assert Pause.objects.get().reason == "<b>wrong</b> prices"
+    assert signed_in(UserFactory()).get(listed).status_code == 403
+
+
 # --- Pausing and resuming -----------------------------------------------------------------------------------
 
 
