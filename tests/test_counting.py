@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,7 @@ from notifications.models import (
     Notification,
     Watermark,
 )
+from tests.api.parallel import at_once
 from tests.factories import AttemptFactory, NotificationFactory
 from users.models import Project
 
@@ -170,29 +172,36 @@ def test_a_code_for_each_call_does_not_make_a_row_of_each(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_that_count_at_once_count_once(alice: Project) -> None:
+def test_what_one_is_counting_another_leaves(alice: Project) -> None:
     attempt(notification=NotificationFactory(recipient__project=alice))
     Watermark.objects.create(name=counting.MARK)
-    other = connection.copy()
-    try:
-        with transaction.atomic():
-            Watermark.objects.select_for_update().get()
-            _in(other, "SELECT 1")  # a connection of its own
-            with other.cursor() as cursor:
-                cursor.execute(
-                    "SELECT 1 FROM notifications_watermark WHERE name = %s FOR UPDATE SKIP LOCKED",
-                    [counting.MARK],
-                )
-                assert cursor.fetchone() is None
-        counting.count_calls(in_time())
-    finally:
-        other.close()
-    assert sum(counted_calls().values()) == 1
+    counting.note_hours(THIS_HOUR)
+    with transaction.atomic():
+        Watermark.objects.select_for_update().get()
+        list(CountedHour.objects.select_for_update())
+        assert counted_by(1, counting.count_calls) == counted_by(1, counting.count_hours) == [0]
+    assert counted_by(1, counting.count_calls) == [1]
+    assert counted_by(1, counting.count_hours)[0] > 0
 
 
-def _in(other: Any, sql: str) -> None:
-    with other.cursor() as cursor:
-        cursor.execute(sql)
+@pytest.mark.django_db(transaction=True)
+def test_several_that_count_at_once_count_once(
+    alice: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "CHUNK", 2)
+    mail = accepted_in(THIS_HOUR, recipient__project=alice)
+    for number in range(20):
+        attempt(notification=mail, fence=number + 1)
+    counted_by(4, counting.count_calls)
+    counted_by(4, counting.count_hours)
+    # Whoever found the mark taken has left: one is always there to go on, and the next run does.
+    counting.count_calls(in_time())
+    assert sum(counted_calls("hour").values()) == sum(counted_calls("minute").values()) == 20
+    assert sum(hour_counts().values()) == 1
+
+
+def counted_by(threads: int, count: Callable[[float], int]) -> list[int]:
+    return at_once(threads, lambda _: count(in_time()), threads)
 
 
 # --- Hours ----------------------------------------------------------------------------------------

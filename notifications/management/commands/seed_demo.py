@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
 from notifications import demonstration
+from notifications.demonstration_stories import PROJECTS
 from users.refusals import Refused
 
 
@@ -25,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--project",
             default="",
-            help="all in a project of this name; default: in " + ", ".join(demonstration.PROJECTS),
+            help="all in a project of this name; default: in " + ", ".join(PROJECTS),
         )
         parser.add_argument("--yes", action="store_true", help="do not ask")
 
