@@ -167,7 +167,7 @@ def test_the_bars_of_a_week_are_as_many_hours_as_a_week_has() -> None:
     assert (len(hours), hours[-1] <= now < hours[-1] + timedelta(hours=1)) == (168, True)
     [charts] = overview.charts_of_channels([Hour(hours[0], "email", {"sent": 1})], hours)
     assert (len(charts.day.bars), len(charts.week.bars)) == (24, 28)
-    assert charts.week.bars[0].counts == [0, 1, 0, 0]
+    assert charts.week.bars[0].counts == ["0", "1", "0", "0"]
 
 
 def test_paused_flows_and_what_is_held_are_named(operator: Client) -> None:
@@ -304,6 +304,17 @@ def test_without_the_permission_nothing_is_paused(olga: User, alice: Project) ->
     assert "Pause…" not in text_of(client)
 
 
+def test_what_is_paused_is_listed_and_never_edited(operator: Client, olga: User) -> None:
+    pausing.pause("email.low", olga, "<b>wrong</b> prices")
+    listed = "/admin/notifications/pause/"
+    assert "&lt;b&gt;wrong&lt;/b&gt; prices" in text_of(operator, listed)
+    for path in (f"{listed}add/", f"{listed}email.low/delete/"):
+        assert operator.post(path, {"target": "smtp", "post": "yes"}).status_code == 403
+    assert operator.post(f"{listed}email_2Elow/change/", {"reason": "x"}).status_code in {302, 403}
+    assert Pause.objects.get().reason == "<b>wrong</b> prices"
+    assert signed_in(UserFactory()).get(listed).status_code == 403
+
+
 # --- Pausing and resuming -----------------------------------------------------------------------------------
 
 
@@ -387,6 +398,21 @@ def test_a_notification_of_a_paused_lane_says_who_holds_it(operator: Client, olg
     text = text_of(operator, f"/admin/notifications/notification/{waiting.pk}/change/")
     assert "Held: smtp is paused for" in text
     assert "by olga" in text
+
+
+def test_a_batch_of_a_paused_lane_says_who_holds_it(operator: Client, olga: User) -> None:
+    batch = BatchFactory()
+    page = f"/admin/notifications/batch/{batch.pk}/change/"
+    assert "It goes out, as fast as it goes." in text_of(operator, page)
+    pausing.pause("email.low", olga, "wrong prices")
+    assert "It waits: email.low is paused for" in text_of(operator, page)
+
+
+def test_development_says_that_its_servers_are_embedded(operator: Client, settings: Any) -> None:
+    settings.EMBEDDED = ["PostgreSQL", "Valkey"]
+    assert "with PostgreSQL and Valkey embedded: all data is in" in text_of(operator, INDEX)
+    settings.EMBEDDED = []
+    assert "embedded" not in text_of(operator, INDEX)
 
 
 # --- The test message --------------------------------------------------------------------------------------

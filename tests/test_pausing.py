@@ -334,8 +334,9 @@ def test_a_flow_is_paused_while_a_worker_stores_a_notification_in_it() -> None:
         finally:
             connection.close()
 
-    with transaction.atomic():
-        NotificationFactory(flow_id=flow.id)
+    with transaction.atomic(), connection.cursor() as cursor:
+        # As the foreign key does, when it is checked.
+        cursor.execute("SELECT FROM notifications_flow WHERE id = %s FOR KEY SHARE", (flow.id,))
         thread = threading.Thread(target=pause)
         thread.start()
         assert done.wait(5)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from notifications import batches
+from notifications import batches, pausing, providers
 from notifications.admin.preview import harmless
 from notifications.batches import Progress
-from notifications.explaining import counted, moment
+from notifications.explaining import counted, moment, paused_by
 from notifications.models import Batch, Channel, Status
 
 #: Notifications' statuses as parts of the bar, in the order in which it shows them.
@@ -69,8 +70,7 @@ def explain(batch: Batch) -> str:
             )
             return f"{counted(batch.loaded, 'row')} stored, nothing sent: it {_starts(batch)}.{left_out}"
         case Batch.Status.RUNNING:
-            rate = batch.flow.rate
-            return f"It goes out, {f'at most {rate:g} a second' if rate else 'as fast as it goes'}."
+            return _running(batch)
         case Batch.Status.PAUSED:
             return f"Nothing of it begins until it is resumed. {batch.reason}".strip()
         case Batch.Status.COMPLETED:
@@ -92,6 +92,14 @@ def _loading(batch: Batch) -> str:
     if checked:
         return f"The file is being checked: {checked:,} rows so far. Nothing is stored yet."
     return "The file waits for a worker to check it: within seconds, if one runs."
+
+
+def _running(batch: Batch) -> str:
+    lane = batch.flow.lane
+    if pause := pausing.holding(lane, providers.of_lane(lane) or ""):
+        return f"It waits: {paused_by(pause, timezone.now())}. It goes on once that is resumed."
+    rate = batch.flow.rate
+    return f"It goes out, {f'at most {rate:g} a second' if rate else 'as fast as it goes'}."
 
 
 def _cancelled(batch: Batch) -> str:

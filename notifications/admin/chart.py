@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 #: A column with the gap to the next, and the height of the highest one, in units of the drawing.
@@ -12,29 +12,23 @@ LEAST = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """`name` is a status, or whatever else is stacked; it is also its CSS class."""
-
-    name: str
-    count: int
-    y: str
-    height: str
-
-
-@dataclass(frozen=True, slots=True)
 class Bar:
-    """`label` tells its time; `counts` are those of each name, in order, also where nothing is drawn."""
+    """`label` tells its time, `told` all of it, for whoever rests the mouse on it; `counts` are those of each name, in
+    order, as the table shows them.
+    """
 
     label: str
     x: int
-    parts: list[Part]
-    counts: list[int]
+    told: str
+    counts: list[str]
 
-    @property
-    def told(self) -> str:
-        """For whoever rests the mouse on it."""
-        said = ", ".join(f"{part.count:,} {part.name}" for part in self.parts)
-        return f"{self.label}: {said or 'nothing'}"
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """All that is drawn of one name, as an SVG path. The name is also its CSS class."""
+
+    name: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +36,7 @@ class Chart:
     """`highest` is what the highest bar stands for."""
 
     bars: list[Bar]
+    shapes: list[Shape]
     names: Sequence[str]
     totals: list[tuple[str, int]]
     highest: int
@@ -61,26 +56,37 @@ class Chart:
 
 def stacked(columns: Sequence[tuple[str, Mapping[str, int]]], names: Sequence[str]) -> Chart:
     """One bar for each (label, counts by name), its parts in the order of the names from the bottom up."""
-    highest = max((sum(counts.get(name, 0) for name in names) for _, counts in columns), default=0)
-    bars = [
-        Bar(
-            label,
-            number * STEP,
-            _parts(counts, names, highest),
-            [counts.get(name, 0) for name in names],
-        )
-        for number, (label, counts) in enumerate(columns)
-    ]
-    totals = [(name, sum(counts.get(name, 0) for _, counts in columns)) for name in names]
-    return Chart(bars, names, totals, highest)
+    counted = [[counts.get(name, 0) for name in names] for _, counts in columns]
+    highest = max(map(sum, counted), default=0)
+    paths: dict[str, list[str]] = {name: [] for name in names}
+    for number, counts in enumerate(counted):
+        for name, rectangle in _rectangles(number * STEP, counts, names, highest):
+            paths[name].append(rectangle)
+    return Chart(
+        bars=[
+            _bar(label, number * STEP, counts, names)
+            for number, ((label, _), counts) in enumerate(zip(columns, counted, strict=True))
+        ],
+        shapes=[Shape(name, "".join(path)) for name, path in paths.items() if path],
+        names=names,
+        totals=[(name, sum(counts[at] for counts in counted)) for at, name in enumerate(names)],
+        highest=highest,
+    )
 
 
-def _parts(counts: Mapping[str, int], names: Sequence[str], highest: int) -> list[Part]:
-    parts, top = [], float(HEIGHT)
-    for name in names:
-        if count := counts.get(name, 0):
+def _bar(label: str, x: int, counts: Sequence[int], names: Sequence[str]) -> Bar:
+    written = [f"{count:,}" for count in counts]
+    parts = [f"{text} {name}" for text, name in zip(written, names, strict=True) if text != "0"]
+    return Bar(label, x, f"{label}: {', '.join(parts) or 'nothing'}", written)
+
+
+def _rectangles(
+    x: int, counts: Sequence[int], names: Sequence[str], highest: int
+) -> Iterator[tuple[str, str]]:
+    top = float(HEIGHT)
+    for name, count in zip(names, counts, strict=True):
+        if count:
             height = max(count / highest * HEIGHT, LEAST)
             # Of many small ones the uppermost may not leave the drawing.
             top = max(top - height, 0.0)
-            parts.append(Part(name, count, f"{top:.2f}", f"{height:.2f}"))
-    return parts
+            yield name, f"M{x} {top:.2f}h{STEP - GAP}v{height:.2f}h-{STEP - GAP}z"
