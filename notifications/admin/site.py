@@ -139,6 +139,8 @@ def context(request: HttpRequest) -> dict[str, Any]:
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Joins the context of the start page: what is held, by a provider's trouble or for an operator's word."""
+    if project_ids_of(request.user) is not None:
+        return context  # These are over all projects.
     if request.user.has_perm("notifications.view_notification"):
         context["held"] = Notification.objects.held()[: MOST_COUNTED + 1].count()
         context["most_counted"] = MOST_COUNTED
