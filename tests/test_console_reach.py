@@ -168,6 +168,8 @@ def _fill(project: Project) -> None:
     SuppressionFactory(project=project, address="alice@example.com")
     ApiKeyFactory(project=project, name="Alice's")
     BatchFactory(project=project, name="Alice's")
+    action = ROWS["notifications.bulkaction"](project)
+    type(action).objects.update(reason="Alice asked for it")
     Circuit.objects.create(
         provider="smtp",
         sender=project.from_email,
