@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from django.contrib import admin
@@ -82,11 +83,15 @@ ROWS: dict[str, Callable[[Project], Any]] = {
 #: Values of what URLs name besides a row, in whatever page.
 WORDS = {
     "name": ("resend", "cancel"),
-    "act": ("resend", "cancel"),
+    "act": ("pause", "resume"),
+    "target": ("sms.high", "smtp"),
     "app_label": ("notifications", "users"),
 }
 #: Which these are, for pages whose acts are others.
-WORDS_OF = {"notifications_batch_act": {"name": ("pause", "cancel")}}
+WORDS_OF = {
+    "notifications_batch_act": {"name": ("pause", "cancel")},
+    "notifications_pause_act": {"name": ("pause", "resume")},
+}
 #: Django's own, of which nothing is shown: a guard against links without an end, and a redirect to a public page.
 NO_PAGES = {None, "view_on_site"}
 
@@ -111,11 +116,9 @@ class Page:
         others = [p for p in self.parameters if p != self.row]
         unknown = [p for p in others if p not in words]
         assert not unknown, f"tests/console.py does not know a value for {unknown} of {self.name}"
-        if not others:
-            yield reverse(f"admin:{self.name}", kwargs=row_id)
-        for parameter in others:
-            for word in words[parameter]:
-                yield reverse(f"admin:{self.name}", kwargs=row_id | {parameter: word})
+        for chosen in product(*(words[parameter] for parameter in others)):
+            named = dict(zip(others, chosen, strict=True))
+            yield reverse(f"admin:{self.name}", kwargs=row_id | named)
 
     def __str__(self) -> str:
         return self.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from notifications.models import Circuit, Suppression
@@ -166,7 +168,16 @@ def _fill(project: Project) -> None:
     SuppressionFactory(project=project, address="alice@example.com")
     ApiKeyFactory(project=project, name="Alice's")
     BatchFactory(project=project, name="Alice's")
-    Circuit.objects.create(provider="smtp", sender=project.from_email)
+    action = ROWS["notifications.bulkaction"](project)
+    type(action).objects.update(reason="Alice asked for it")
+    Circuit.objects.create(
+        provider="smtp",
+        sender=project.from_email,
+        opened_at=timezone.now(),
+        open_until=timezone.now() + timedelta(hours=1),
+        cause="refused",
+        detail="Alice's mailbox",
+    )
 
 
 # --- What is made and changed ----------------------------------------------------------------------------

@@ -268,6 +268,7 @@ def test_the_shell_removes_it_for_who_has_lost_everything(ada: User, capsys: Any
     set_up(ada)
     call_command("remove_second_factor", "ada")
     assert "password alone" in capsys.readouterr().out
+    assert LogEntry.objects.latest("pk").change_message == "Second factor removed from the shell."
     client = Client()
     password(client)
     assert is_in(client)
@@ -288,6 +289,15 @@ def test_where_it_is_required_it_is_set_up_first(ada: User, settings: Any) -> No
     client.post(OWN, {"act": "begin"})
     client.post(OWN, {"act": "confirm", "code": code_of(ada)})
     assert is_in(client)
+
+
+def test_who_may_not_come_in_can_still_go_out(ada: User, settings: Any) -> None:
+    settings.REQUIRE_SECOND_FACTOR = True
+    client = Client()
+    password(client)
+    assert client.get("/admin/logout/").status_code == 405, "not by looking"
+    client.post("/admin/logout/")
+    assert "_auth_user_id" not in client.session
 
 
 # --- Lock-out, and the way back -------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ class ConsoleSite(UnfoldAdminSite):
     def extra_urls(self) -> list[URLPattern]:
         return [
             path("login/code/", self.code, name="code"),
+            # In place of Django's, which lets only those out who may come in.
+            path("logout/", self.logout, name="logout"),
             path("second-factor/", self.second_factor, name="second_factor"),
         ]
 

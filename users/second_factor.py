@@ -127,14 +127,14 @@ def codes_left(user: User) -> int:
     return count
 
 
-def remove(user: User) -> bool:
-    """Whether there was one. The account signs in with its password alone from then on."""
+def remove(user: User, how: str = "") -> bool:
+    """Whether there was one. The account signs in with its password alone from then on; its history says `how`."""
     with transaction.atomic():
         StaticDevice.objects.filter(user=user).delete()
         _, removed = TOTPDevice.objects.filter(user=user).delete()
         was_set_up = bool(removed)
         if was_set_up:
-            _log(user, "Second factor removed.")
+            _log(user, f"Second factor removed{how}.")
         return was_set_up
 
 

@@ -25,7 +25,7 @@ class Command(BaseCommand):
         user = User.objects.filter(username=username).first()
         if user is None:
             raise CommandError(f"There is no account {username!r}.")
-        if not second_factor.remove(user):
+        if not second_factor.remove(user, " from the shell"):
             self.stdout.write(f"{username} has no second factor.")
             return
         self.stdout.write(f"{username} signs in with the password alone from now on.")
