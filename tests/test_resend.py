@@ -88,7 +88,7 @@ def test_a_period_a_project_a_provider_and_a_batch_narrow_it(user: User, alice: 
     old = failed(id=first_of(now - timedelta(days=2)), project=alice, provider="smtp")
     new = failed(project=alice, provider="mailgun")
     batch = BatchFactory(project=alice, name="June")
-    of_batch = failed(project=alice, flow=batch.flow, row_number=1, provider="twilio")
+    of_batch = failed(project=alice, flow_id=batch.flow.pk, row_number=1, provider="twilio")
     failed()
     today = (now - timedelta(days=1)).isoformat()
     do("--project", alice.name, "--until", today)
