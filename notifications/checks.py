@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -220,6 +221,29 @@ def broker_url(**kwargs: Any) -> list[CheckMessage]:
             id="notifications.E015",
         )
     ]
+
+
+#: First parts of paths that are the service's own (notifyproj/urls.py).
+TAKEN = (
+    "api", "batches", "docs", "favicon.ico", "health", "hooks", "livez", "notifications", "readyz", "static",
+    "suppressions", "users",
+)  # fmt: skip
+_PLAIN_PATH = re.compile(r"([A-Za-z0-9_-]+/)+")
+
+
+@register()
+def admin_path(**kwargs: Any) -> list[CheckMessage]:
+    """A console that nobody reaches, or that stands before the API."""
+    given = settings.ADMIN_PATH
+    if not _PLAIN_PATH.fullmatch(given):
+        problem = f"ADMIN_PATH is {given!r}."
+        hint = "Write words of letters, digits, _ and - between slashes, and none first: desk/ or staff/desk/."
+    elif given.partition("/")[0] in TAKEN:
+        problem = f"ADMIN_PATH is {given!r}, where the service's other calls and pages are."
+        hint = f"Let it begin otherwise than with {', '.join(TAKEN)}."
+    else:
+        return []
+    return [Error(problem, hint=hint, id="notifications.E026")]
 
 
 @register(Tags.security)

@@ -31,7 +31,7 @@ from django.db import (
 
 from notifications import providers, queue, receipts
 from notifications.circuits import Breaker, Observation, Sign, sign_of
-from notifications.models import LANES, SANDBOX_LANE
+from notifications.models import LANES
 from notifications.pace import (
     HORIZON,
     IN_TURN,
@@ -143,8 +143,7 @@ def provider_of(lane: str) -> Provider | None:
     """The provider that carries the lane; None for a lane of a newer release, or without a vendor."""
     if lane not in LANES:
         return None
-    channel = lane.partition(".")[0]
-    name = "sandbox" if lane == SANDBOX_LANE else providers.for_channel(channel)
+    name = providers.of_lane(lane)
     return providers.get(name) if name else None
 
 

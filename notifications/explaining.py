@@ -18,6 +18,7 @@ from notifications.models import (
     Circuit,
     FailureKind,
     Notification,
+    Pause,
     Receipt,
     Status,
     Suppression,
@@ -84,18 +85,19 @@ def explain(
     receipts: Sequence[Receipt] = (),
     suppression: Suppression | None = None,
     batch: Batch | None = None,
+    pause: Pause | None = None,
 ) -> str:
     """`last` is the newest attempt; `paused` whether its flow is; `resent` whether a newer one took its place;
     `policy` its project's for `unknown` ones (users.models.UnknownPolicy); `circuit` the open one that holds it;
     `limits` the rates of its flow and provider, in sentences (pace.limits); `receipts` what came of it; `suppression`
-    that of its address; `batch` the one of which it is a row.
+    that of its address; `batch` the one of which it is a row; `pause` the one of its lane or provider.
     """
     if notification.erased_at:
         return f"Erased {ago(notification.erased_at, now)}: the person was forgotten, and nothing is left to send."
     told = _Told.by(receipts)
     match notification.status:
         case Status.PENDING:
-            waiting = _pending(notification, last, now, paused, circuit, limits, batch)
+            waiting = _pending(notification, last, now, paused, circuit, limits, batch, pause)
             return f"{waiting}{_never_to_go(notification, now, suppression)}"
         case Status.SENDING:
             return f"Being sent: {_provider(notification)} has had it for {_since(last, now)}."
@@ -121,6 +123,7 @@ def _pending(
     circuit: Circuit | None,
     limits: str,
     batch: Batch | None,
+    pause: Pause | None,
 ) -> str:
     if _is_too_late(notification, now):
         return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
@@ -128,10 +131,10 @@ def _pending(
         return "Being prepared: a worker has just taken it."
     if batch and batch.status != Batch.Status.RUNNING:
         return _waits_for(batch)
+    if pause:
+        return f"Held: {paused_by(pause, now)}. It goes out once that is resumed.{_until(notification)}"
     if paused:
-        return (
-            "Held: its flow is paused. It goes out once an administrator lets the flow run again."
-        )
+        return f"Held: its flow is paused. It goes out once somebody lets the flow run again.{_until(notification)}"
     if circuit and notification.due_at <= now:
         return f"Held: {trouble(circuit, now)}. That costs it no attempt.{_until(notification)}"
     if limits and notification.due_at <= now:
@@ -139,6 +142,14 @@ def _pending(
     when = _when(notification, last, now)
     held = f" At present {trouble(circuit, now)}." if circuit else ""
     return f"{when}{_in_brackets(notification, last)}.{held}{_until(notification)}"
+
+
+def paused_by(pause: Pause, now: datetime) -> str:
+    """What is paused, for how long, by whom and why."""
+    who = f" by {pause.paused_by}" if pause.paused_by else ""
+    reason = f": '{_quoted('', pause.reason)}'" if pause.reason else ""
+    since = duration(now - pause.paused_at)
+    return f"{pause.target} is paused for {since} now{who}{reason}"
 
 
 def _waits_for(batch: Batch) -> str:

@@ -96,7 +96,7 @@ def _examine() -> dict[str, Any]:
     lanes: list[backlog.Lane] = []
     if reached.severity is Severity.OK:
         findings += memory.surroundings()
-        findings += doctor.examine_database((processes.examine, backlog.circuits))
+        findings += doctor.examine_database((processes.examine, backlog.circuits, backlog.pauses))
         lanes = _lanes()
     findings += brokers.examine(BROKER_DEADLINE)
     findings += vendors.configured()

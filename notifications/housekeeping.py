@@ -15,10 +15,13 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from notifications import bulk_actions, ids, stopping
+from notifications import bulk_actions, counting, ids, stopping
 from notifications.models import (
+    CallCount,
     Circuit,
+    CountedHour,
     Heartbeat,
+    HourlyCount,
     IdempotencyKey,
     Notification,
     Receipt,
@@ -54,6 +57,7 @@ def prune(seconds: float = LONGEST_RUN) -> None:
     )
     Heartbeat.objects.filter(seen_at__lt=Now() - timedelta(days=1)).delete()
     SpentToken.objects.filter(spent_at__lt=Now() - TOKENS_KEPT).delete()
+    prune_counts(end)
     prune_unmatched_receipts(end)
     _delete_all(bulk_actions.old_rows(), end)
     keys = prune_keys(end)
@@ -66,6 +70,18 @@ def prune_keys(end: float) -> int:
     """Until `end` (of the monotonic clock). Returns how many."""
     age = timedelta(seconds=settings.IDEMPOTENCY_KEY_TTL)
     return _delete_all(IdempotencyKey.objects.filter(created_at__lt=Now() - age), end)
+
+
+def prune_counts(end: float) -> int:
+    """Figures that no page looks back at, until `end` (of the monotonic clock). Returns how many."""
+    calls, span = CallCount.objects.all(), CallCount.Span
+    old = (
+        calls.filter(span=span.MINUTE, began_at__lt=Now() - counting.MINUTES_OF_CALLS_KEPT),
+        calls.filter(span=span.HOUR, began_at__lt=Now() - counting.HOURS_OF_CALLS_KEPT),
+        HourlyCount.objects.filter(hour__lt=Now() - counting.HOURS_KEPT),
+        CountedHour.objects.filter(hour__lt=Now() - counting.HOURS_KEPT),
+    )
+    return sum(_delete_all(rows, end) for rows in old)
 
 
 def prune_unmatched_receipts(end: float) -> int:

@@ -82,6 +82,14 @@ HELD_BY_PACE = """
     WHERE carried.lane = flow.lane AND pace.next_slot_at > now() - make_interval(secs => %(unswept)s)
 ))"""
 
+# That a `flow` is of a lane, or of a provider, that somebody has paused.
+HELD_BY_PAUSE = """
+EXISTS (
+    SELECT FROM notifications_pause pause
+    WHERE pause.target = flow.lane
+       OR (flow.lane, pause.target) IN (SELECT * FROM unnest(%(lanes)s::text[], %(providers)s::text[]))
+)"""
+
 # OFFSET 0 keeps a look at the attempts of each row by index. Made into a join, it reads the whole table wherever
 # the statistics say that this is no more work.
 INVARIANTS = (
@@ -174,7 +182,7 @@ INVARIANTS = (
               AND (expires_at IS NULL OR expires_at > now())
             ORDER BY due_at LIMIT %(limit)s
         ) due
-        WHERE NOT flow.paused AND NOT {HELD_BY_CIRCUIT} AND NOT {HELD_BY_PACE}
+        WHERE NOT flow.paused AND NOT {HELD_BY_PAUSE} AND NOT {HELD_BY_CIRCUIT} AND NOT {HELD_BY_PACE}
         LIMIT %(limit)s
         """,  # noqa: S608  (constants)
         "due for more than five minutes, although nothing holds it back",

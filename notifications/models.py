@@ -7,7 +7,7 @@ themselves; they never enqueue or send: no signals, no side effects in `save()`.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -794,6 +794,9 @@ class HourlyCount(models.Model):
 
 class CountedHour(models.Model):
     """When an hour was last counted. See counting.py."""
+
+    #: In `counted_at`: it is to be counted, and was not yet.
+    NEVER: ClassVar[datetime] = datetime(1970, 1, 1, tzinfo=UTC)
 
     hour = models.DateTimeField(primary_key=True)
     counted_at = models.DateTimeField(db_default=Now())

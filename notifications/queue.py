@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from notifications import pace, suppressions
+from notifications import pace, pausing, suppressions
 from notifications.retry import Verdict
 from notifications.storable import storable
 
@@ -79,10 +79,14 @@ RETURNING n.id, n.fence, n.attempt_count, n.channel, n.address, n.title, n.messa
 # `Claimed.sender`, in SQL. The sandbox has no circuits, whatever it stands in for.
 SENDER = "CASE WHEN flow.lane LIKE 'email.%%' THEN project.from_email ELSE '' END"
 
-# Flows of which something may be claimed: the circuit of their provider and sender is closed.
+# Whether the whole lane, or its provider, is paused. No row is looked at for that.
+_IS_PAUSED = pausing.is_paused("%(lane)s", "%(provider)s")
+
+# Flows of which something may be claimed: nobody has paused them, and the circuit of their provider and sender is
+# closed.
 _OPEN_FLOWS = f"""
     notifications_flow flow JOIN users_project project ON project.id = flow.project_id
-    WHERE flow.lane = %(lane)s AND NOT flow.paused AND NOT EXISTS (
+    WHERE flow.lane = %(lane)s AND NOT flow.paused AND NOT {_IS_PAUSED} AND NOT EXISTS (
         SELECT FROM notifications_circuit circuit
         WHERE circuit.provider = %(provider)s AND circuit.sender = {SENDER}
           AND circuit.open_until IS NOT NULL
@@ -217,7 +221,7 @@ WITH found AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ) first
     WHERE circuit.provider = %(provider)s AND circuit.open_until <= now()
-      AND flow.lane = %(lane)s AND NOT flow.paused AND {_SLOT_IS_NEAR} AND circuit.sender = {SENDER}
+      AND flow.lane = %(lane)s AND NOT flow.paused AND NOT {_IS_PAUSED} AND {_SLOT_IS_NEAR} AND circuit.sender = {SENDER}
     LIMIT 1 FOR UPDATE OF circuit SKIP LOCKED
 ), probing AS (
     UPDATE notifications_circuit circuit
@@ -227,7 +231,7 @@ WITH found AS MATERIALIZED (
 {_TAKE_DUE}"""  # noqa: S608  (constants of this file)
 
 # Not what was paused, or has missed its slot, since it was claimed: the slots after it are others'.
-BEGIN = """
+BEGIN = f"""
 WITH begun AS (
     UPDATE notifications_notification n
     SET status = 'sending', provider = %(provider)s, attempt_count = n.attempt_count + 1,
@@ -239,7 +243,10 @@ WITH begun AS (
       AND n.leased_until > clock_timestamp()
       AND (n.expires_at IS NULL OR n.expires_at > clock_timestamp())
       AND (claimed.begin_by IS NULL OR claimed.begin_by >= clock.moment)
-      AND NOT EXISTS (SELECT FROM notifications_flow flow WHERE flow.id = n.flow_id AND flow.paused)
+      AND NOT EXISTS (
+          SELECT FROM notifications_flow flow
+          WHERE flow.id = n.flow_id AND (flow.paused OR {pausing.is_paused("flow.lane", "%(provider)s")})
+      )
       AND (claimed.probe OR NOT EXISTS (
           SELECT FROM notifications_circuit circuit
           WHERE circuit.provider = %(provider)s AND circuit.sender = claimed.sender
@@ -251,7 +258,7 @@ INSERT INTO notifications_attempt
     (notification_id, fence, provider, started_at, code, detail, provider_message_id)
 SELECT id, fence, %(provider)s, moment, '', '', '' FROM begun
 RETURNING notification_id
-"""
+"""  # noqa: S608  (a constant of pausing.py)
 
 # The rows are locked first, in one order for all, so that it cannot deadlock with forgetting a person. What became
 # of that meanwhile counts: an erased one gets no vendor's words, which may hold the address; one that an operator

@@ -16,7 +16,7 @@ import structlog
 from django.conf import settings
 from django.db import connection, transaction
 
-from notifications import providers, queue
+from notifications import pausing, providers, queue
 from notifications.delivery import provider_of
 from notifications.models import Priority
 from notifications.retry import resends_from_unknown
@@ -94,8 +94,8 @@ SET review_at = NULL,
 FROM reviewed WHERE n.id = reviewed.id
 """
 
-# Of the lanes that this release knows and has a provider for. One whose circuit is open is not overdue but held; its
-# next probe is.
+# Of the lanes that this release knows and has a provider for. One that is paused, or whose circuit is open, is not
+# overdue but held; its next probe is.
 OVERDUE_LANES = f"""
 SELECT DISTINCT flow.lane
 FROM unnest(%(lanes)s::text[], %(providers)s::text[]) AS carried (lane, provider)
@@ -103,7 +103,8 @@ JOIN notifications_flow flow USING (lane)
 JOIN users_project project ON project.id = flow.project_id
 LEFT JOIN notifications_circuit circuit
     ON circuit.provider = carried.provider AND circuit.sender = {queue.SENDER}
-WHERE NOT flow.paused AND (circuit.open_until IS NULL OR circuit.open_until <= now()) AND EXISTS (
+WHERE NOT flow.paused AND NOT {pausing.is_paused("flow.lane", "carried.provider")}
+  AND (circuit.open_until IS NULL OR circuit.open_until <= now()) AND EXISTS (
     SELECT FROM notifications_notification
     WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL
       AND due_at <= now() - make_interval(secs => %(overdue)s)

@@ -10,7 +10,7 @@ from celery import Task, shared_task
 from django.db import InterfaceError, OperationalError
 from kombu.exceptions import OperationalError as BrokerError
 
-from notifications import delivery, forgetting, receipts, stopping
+from notifications import counting, delivery, forgetting, receipts, stopping
 from notifications import housekeeping as pruning
 from notifications.heartbeats import beat
 
@@ -53,3 +53,9 @@ def housekeeping() -> None:
 def go_on_forgetting() -> None:
     """Erase what is left of people whose forgetting took longer than a request."""
     forgetting.go_on_with_all()
+
+
+@shared_task(base=RetriedTask)
+def count() -> None:
+    """Count for the console and for /stats what has happened since."""
+    counting.count()

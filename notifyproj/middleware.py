@@ -6,10 +6,12 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
+from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import resolve
 from uuid_utils.compat import uuid7
 
@@ -68,6 +70,39 @@ class RequestMiddleware:
             status=response.status_code,
             ms=round(seconds * 1000, 1),
         )
+
+
+class PolicyMiddleware(CSPMiddleware):
+    """What a page may load, run and use of the browser: its own, and nothing within it (CONTENT_SECURITY_POLICY)."""
+
+    def get_policy_parts(
+        self, request: HttpRequest, response: HttpResponseBase, report_only: bool = False
+    ) -> PolicyParts:
+        parts = super().get_policy_parts(request, response, report_only)
+        parts.replace = {**self._needs_of(request), **(parts.replace or {})}
+        return parts
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        response["Permissions-Policy"] = _USES_NOTHING
+        return super().process_response(request, response)
+
+    @staticmethod
+    def _needs_of(request: HttpRequest) -> dict[str, Any]:
+        match = request.resolver_match
+        if match and "admin" in match.app_names:
+            return settings.CONTENT_SECURITY_POLICY_OF_THE_CONSOLE
+        if match and match.url_name == "docs":
+            return settings.CONTENT_SECURITY_POLICY_OF_THE_DOCS
+        return {}
+
+
+#: But for the clipboard, for copying a key.
+_USES_NOTHING = (
+    "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), magnetometer=(), "
+    "microphone=(), midi=(), payment=(), usb=()"
+)
 
 
 class ProbeMiddleware:

@@ -4,6 +4,7 @@ Development needs no variable at all: PostgreSQL and Valkey are then started fro
 (notifyproj/embedded.py). Production starts nothing by itself and refuses to guess.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import unquote
 import environ
 import structlog
 from celery.schedules import schedule
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from django.core.exceptions import ImproperlyConfigured
 
 from notifyproj import broker
@@ -19,10 +21,19 @@ from notifyproj import broker
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
+def _refuse_neither_yes_nor_no(name: str) -> None:
+    """django-environ takes every word it does not know for a no: a switch for safety would be off unseen."""
+    value = os.environ.get(name, "").strip().lower()
+    if value not in {"", "1", "true", "on", "ok", "y", "yes", "0", "false", "off", "n", "no"}:
+        raise ImproperlyConfigured(f"{name} cannot be read: write 1 or 0, not {value!r}.")
+
+
 class Environment(environ.Env):  # type: ignore[misc]  # django-environ has no types
     """The environment's variables; one that cannot be read is an error that names it."""
 
     def get_value(self, var: str, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("cast") is bool:
+            _refuse_neither_yes_nor_no(var)
         try:
             return super().get_value(var, *args, **kwargs)
         except (ValueError, KeyError) as error:
@@ -85,8 +96,8 @@ USE_I18N = True
 USE_TZ = True
 
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "users.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -95,6 +106,10 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django.contrib.postgres",
     "axes",
+    "csp",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -109,6 +124,7 @@ MIDDLEWARE = [
     "notifyproj.middleware.WebhookMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "notifyproj.middleware.PolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -211,6 +227,13 @@ def _as_broker_url(redis_url: str) -> str:
 
 REDIS_URL = _redis_url()
 
+#: Which servers this machine runs itself; the console says so.
+EMBEDDED = [
+    server
+    for server, variable in (("PostgreSQL", "DATABASE_URL"), ("Valkey", "REDIS_URL"))
+    if not env(variable, default="")
+]
+
 # --- Celery: the engine's wake-up, never the work ----------------------------------------------------
 # Why each of these: docs/decisions.md, "Celery's settings".
 
@@ -251,6 +274,12 @@ CELERY_BEAT_SCHEDULE = {
     "beat is alive": {"task": "notifications.tasks.beat_is_alive", "schedule": schedule(30)},
     "forgetting": {"task": "notifications.tasks.go_on_forgetting", "schedule": schedule(30)},
     "housekeeping": {"task": "notifications.tasks.housekeeping", "schedule": schedule(600)},
+    # One that waited for long is as good as the next.
+    "counting": {
+        "task": "notifications.tasks.count",
+        "schedule": schedule(60),
+        "options": {"queue": "low", "expires": 60},
+    },
 }
 
 # --- The engine --------------------------------------------------------------------------------------
@@ -390,7 +419,7 @@ SPECTACULAR_SETTINGS = {
 
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
-    "django.contrib.auth.backends.ModelBackend",
+    "users.backends.StaffBackend",
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -402,6 +431,9 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+#: Where the console is, below the root; checks.py says what it may be.
+ADMIN_PATH = env.str("ADMIN_PATH", "").strip() or "admin/"
+ADMIN_PATH += "" if ADMIN_PATH.endswith("/") else "/"
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -411,6 +443,11 @@ AXES_CLIENT_IP_CALLABLE = "notifyproj.middleware.client_address"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_LOCKOUT_CALLABLE = "users.admin.staff.locked_out"
+
+#: Nobody enters the console with a password alone.
+REQUIRE_SECOND_FACTOR = env.bool("REQUIRE_SECOND_FACTOR", False)
+#: How authenticator apps name the account.
+OTP_TOTP_ISSUER = "notifyproj"
 
 UNFOLD = {
     "SITE_TITLE": "notifyproj",
@@ -425,6 +462,7 @@ UNFOLD = {
     "GLOBAL_CALLBACK": "notifications.admin.site.context",
     "DASHBOARD_CALLBACK": "notifications.admin.site.start_page",
     "STYLES": ["notifications.admin.site.stylesheet"],
+    "ACCOUNT": {"navigation": "notifications.admin.site.account_links"},
     "SIDEBAR": {"navigation": "notifications.admin.site.navigation"},
     # Blue, as on the start page.
     "COLORS": {
@@ -448,6 +486,9 @@ UNFOLD = {
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
 SESSION_COOKIE_AGE = 8 * 3600
+# Django's own defaults, and meant.
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if PRODUCTION else None
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", PRODUCTION)
 # The API refuses plain http instead of redirecting it (notifyproj.middleware.SecureApiMiddleware).
@@ -458,6 +499,31 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", Fals
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", False)
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+#: Everything from this service itself, and no script within a page. What the console and the API's documentation
+#: need beyond that is theirs alone (notifyproj.middleware.PolicyMiddleware).
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "frame-src": [NONE],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+#: unfold's Alpine evaluates the expressions in its attributes (hence 'unsafe-eval'); unfold's colours and htmx's
+#: indicator stand in <style>, as do those of a shown mail, whose frame inherits this (hence 'unsafe-inline').
+CONTENT_SECURITY_POLICY_OF_THE_CONSOLE = {
+    "script-src": [SELF, UNSAFE_EVAL],
+    "style-src": [SELF, UNSAFE_INLINE],
+}
+#: Swagger UI styles its parts by attributes.
+CONTENT_SECURITY_POLICY_OF_THE_DOCS = {"style-src": [SELF, UNSAFE_INLINE]}
 
 # --- Logs: one line an event, ids but never an address or a content --------------------------------------
 

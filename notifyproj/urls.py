@@ -1,8 +1,9 @@
 """Every path of the service."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from notifications import hooks, views
 
@@ -10,8 +11,8 @@ urlpatterns = [
     path("", views.index, name="index"),
     path("livez", views.livez, name="livez"),
     path("readyz", views.readyz, name="readyz"),
-    path("admin/", admin.site.urls),
-    re_path(r"^docs/?$", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path(settings.ADMIN_PATH, admin.site.urls),
+    re_path(r"^docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),
     re_path(r"^api/v1/health/?$", views.HealthView.as_view(), name="health"),
     re_path(r"^health/?$", views.HealthView.as_view()),

@@ -19,6 +19,7 @@ from rest_framework.test import APIClient
 
 from notifications import delivery, health, intake, pace, providers, slots
 from notifyproj.postgres.base import rest
+from tests.chromium import browser  # noqa: F401  (a fixture)
 from tests.factories import ApiKeyFactory, ProjectFactory
 from users import authentication
 from users.models import ApiKey, Project
@@ -57,7 +58,7 @@ def _forget() -> None:
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lanes woken in this test. Nothing is published: tests of waking itself use the broker."""
     lanes: list[str] = []
-    for module in ("intake", "intake_many", "batches", "changes", "receipts"):
+    for module in ("intake", "intake_many", "batches", "changes", "pausing", "receipts"):
         monkeypatch.setattr(f"notifications.{module}.wake", lanes.append)
     return lanes
 

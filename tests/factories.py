@@ -11,7 +11,17 @@ from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
 
 from notifications.intake import flow_of
-from notifications.models import Attempt, Batch, Flow, Notification, Receipt, Suppression, lane_of
+from notifications.models import (
+    Attempt,
+    Batch,
+    CallCount,
+    Flow,
+    HourlyCount,
+    Notification,
+    Receipt,
+    Suppression,
+    lane_of,
+)
 from users.models import Address, ApiKey, Project, Recipient, User
 
 
@@ -166,3 +176,34 @@ class SuppressionFactory(DjangoModelFactory[Suppression]):
     address = factory.Sequence(lambda n: f"nobody{n}@example.com")
     reason = "hard_bounce"
     source = "receipt"
+
+
+class HourlyCountFactory(DjangoModelFactory[HourlyCount]):
+    """Seven e-mails of this hour that were sent."""
+
+    class Meta:
+        model = HourlyCount
+
+    hour = factory.LazyFunction(lambda: timezone.now().replace(minute=0, second=0, microsecond=0))
+    project = factory.SubFactory(ProjectFactory)
+    channel = "email"
+    live = True
+    status = "sent"
+    count = 7
+
+
+class CallCountFactory(DjangoModelFactory[CallCount]):
+    """A call of some minutes ago that was taken, within 128 to 256 ms."""
+
+    class Meta:
+        model = CallCount
+
+    span = "minute"
+    began_at = factory.LazyFunction(
+        lambda: (timezone.now() - timedelta(minutes=4)).replace(second=0, microsecond=0)
+    )
+    lane = "email.normal"
+    provider = "smtp"
+    outcome = "accepted"
+    bucket = 7
+    calls = 1

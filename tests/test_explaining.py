@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from notifications.explaining import duration, explain, trouble
-from notifications.models import Attempt, Batch, Circuit, Notification, Receipt, Suppression
+from notifications.models import (
+    Attempt,
+    Batch,
+    Circuit,
+    Notification,
+    Pause,
+    Receipt,
+    Suppression,
+)
+from users.models import User
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -65,6 +74,29 @@ def test_an_overdue_one_waits_for_a_worker() -> None:
 def test_our_own_fault_is_said_to_cost_no_attempt() -> None:
     waiting = notification(due_at=NOW + HOUR)
     assert "costs no attempt" in said(waiting, attempt("misconfigured", "535 log-in failed"))
+
+
+def test_one_of_a_paused_lane_tells_who_holds_it_since_when_and_why() -> None:
+    waiting = notification(due_at=NOW + HOUR, expires_at=NOW + 2 * HOUR)
+    pause = Pause(
+        target="email.normal",
+        reason="wrong  texts",
+        paused_by=User(username="olga"),
+        paused_at=NOW - HOUR,
+    )
+    assert said(waiting, pause=pause, paused=True, circuit=circuit()) == (
+        "Held: email.normal is paused for 1 h now by olga: 'wrong texts'. It goes out once that is resumed. "
+        "It is given up at 4 May 2026, 14:00 UTC."
+    )
+
+
+def test_a_pause_from_the_shell_without_a_reason_is_told_as_it_is() -> None:
+    pause = Pause(target="smtp", paused_at=NOW - HOUR)
+    assert said(notification(), pause=pause) == (
+        "Held: smtp is paused for 1 h now. It goes out once that is resumed."
+    )
+    over = notification(status="sent", sent_at=NOW)
+    assert "paused" not in said(over, pause=pause)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
-"""What all pages of the console share: a typed base class, a paginator for big tables, and no deletion."""
+"""What all pages of the console share: a typed base class, whose rows one sees, a paginator for big tables, and no
+deletion."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from django.contrib.admin import ShowFacets
+from django.contrib.admin import RelatedFieldListFilter, ShowFacets
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest
+
+from users.models import Project
+from users.reach import project_ids_of, within
 
 if TYPE_CHECKING:
     # django-unfold has no types; for what we use, Django's hold.
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     _Paginator = Paginator[Any]
 else:
     from django import forms
+    from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
     from unfold import admin as unfold
 
     _Paginator = Paginator
@@ -26,6 +31,15 @@ else:
     class ModelAdmin(unfold.ModelAdmin):
         def __class_getitem__(cls, model: type) -> type:
             return cls
+
+        def formfield_for_dbfield(
+            self, db_field: Any, request: HttpRequest, **kwargs: Any
+        ) -> forms.Field | None:
+            """Without unfold's menu beside a choice, which leads away from the form and which no key opens."""
+            field = super().formfield_for_dbfield(db_field, request, **kwargs)
+            if isinstance(getattr(field, "widget", None), RelatedFieldWidgetWrapper):
+                field.widget = field.widget.widget
+            return field
 
     class ModelForm(forms.ModelForm):
         def __class_getitem__(cls, model: type) -> type:
@@ -75,6 +89,59 @@ class BigTableAdmin(ModelAdmin[Any]):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedChangeList
+
+
+class OfProject(ModelAdmin[Any]):
+    """Rows of projects: those of a project that is out of reach are, for this person, not there.
+
+    All of the admin's own pages look through `get_queryset`; a view of one's own must, too.
+    """
+
+    #: Leads from a row to its project, as in a filter.
+    project_path = "project"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return within(request.user, super().get_queryset(request), self.project_path)
+
+    def formfield_for_foreignkey(
+        self, db_field: ForeignKey[Any, Any], request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        if db_field.related_model is Project:
+            kwargs["queryset"] = within(request.user, Project.objects.all(), "pk")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+class OfTheWholeService(ModelAdmin[Any]):
+    """Of no project, so for nobody who is limited to some: who limited him could otherwise be overruled."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _is_unlimited(request) and super().has_module_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_unlimited(request) and super().has_view_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_unlimited(request) and super().has_add_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_unlimited(request) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _is_unlimited(request) and super().has_delete_permission(request, obj)
+
+
+def _is_unlimited(request: HttpRequest) -> bool:
+    return project_ids_of(request.user) is None
+
+
+class ReachableProjectFilter(RelatedFieldListFilter):
+    """The projects that this person sees, and no others' names."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        ids = project_ids_of(request.user)
+        limit = {} if ids is None else {"pk__in": ids}
+        ordering = self.field_admin_ordering(field, request, model_admin)
+        return field.get_choices(include_blank=False, ordering=ordering, limit_choices_to=limit)
 
 
 class NeverDeleted(ModelAdmin[Any]):

@@ -13,15 +13,18 @@ Row = TypeVar("Row", bound=Model)
 
 
 def project_ids_of(user: AbstractBaseUser | AnonymousUser) -> list[int] | None:
-    """The projects to which it is limited; None for all. Asked once for each request."""
+    """The projects to which it is limited; None for all.
+
+    Asked once for each request, with the account itself where it came with a session (backends.py).
+    """
     if not isinstance(user, User):
         return []
     if user.is_superuser:
         return None
-    known: list[int] | None = getattr(user, "_project_ids", None)
+    known: list[int] | None = getattr(user, "chosen_project_ids", None)
     if known is None:
         known = sorted(user.projects.values_list("pk", flat=True))
-        user._project_ids = known  # type: ignore[attr-defined]
+        user.chosen_project_ids = known  # type: ignore[attr-defined]
     return known or None
 
 

@@ -11,6 +11,7 @@ from notifications.admin import (  # noqa: F401
     circuit,
     flow,
     notification,
+    pause,
     receipt,
     suppression,
 )

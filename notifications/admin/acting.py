@@ -35,7 +35,6 @@ from notifications.explaining import counted
 from notifications.models import Notification, Status
 from users.console import ModelAdmin
 from users.models import User
-from users.reach import within
 
 #: Rows named one by one in a message or on a page.
 MOST_NAMED = 20
@@ -110,7 +109,7 @@ class Acting(ModelAdmin[Any]):
 
     def confirm_one(self, request: HttpRequest, id: UUID, name: str) -> HttpResponse:
         act = self._act(request, name)
-        notification = self._within_reach(request).filter(pk=id).first()
+        notification = self.get_queryset(request).filter(pk=id).first()
         if notification is None:
             raise Http404
         return self._confirmation(request, act, [notification], back=page_of(id))
@@ -119,8 +118,7 @@ class Acting(ModelAdmin[Any]):
         self, request: HttpRequest, act: Act, queryset: QuerySet[Notification]
     ) -> HttpResponse | None:
         """Here what one page can name; more, by the filters that chose it, on the page of a bulk action."""
-        reachable = within(request.user, queryset.select_related("project", "resent_as"))
-        chosen = list(reachable[: MOST_AT_ONCE + 1])
+        chosen = list(queryset.select_related("project", "resent_as")[: MOST_AT_ONCE + 1])
         if len(chosen) <= MOST_AT_ONCE:
             return self._confirmation(request, act, chosen, back=request.get_full_path())
         if request.POST.get("select_across") == "1":
@@ -169,16 +167,13 @@ class Acting(ModelAdmin[Any]):
     def _as_seen(self, request: HttpRequest) -> list[Notification]:
         """The chosen ones. What the operator was shown as unknown stays so here, also where it is settled by now:
         its act is then refused, as everything is that comes second."""
-        chosen = self._within_reach(request).filter(pk__in=_ids(request, "id")).order_by("id")
+        chosen = self.get_queryset(request).filter(pk__in=_ids(request, "id")).order_by("id")
         unknown = set(_ids(request, "unknown"))
         seen = list(chosen[:MOST_AT_ONCE])
         for notification in seen:
             if notification.pk in unknown:
                 notification.status = Status.UNKNOWN
         return seen
-
-    def _within_reach(self, request: HttpRequest) -> QuerySet[Notification]:
-        return within(request.user, self.get_queryset(request))
 
     def _act(self, request: HttpRequest, name: str) -> Act:
         if name not in ACTS:

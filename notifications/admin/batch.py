@@ -46,8 +46,9 @@ from notifications.admin.listing import (
 from notifications.bulk import results
 from notifications.bulk.staging import stage
 from notifications.models import Batch
-from users.console import BigTableAdmin, NeverDeleted
-from users.models import User
+from users.console import BigTableAdmin, NeverDeleted, OfProject
+from users.models import Project, User
+from users.reach import within
 from users.refusals import Refused
 
 SEND = "notifications.send_batch"
@@ -65,9 +66,6 @@ _BADGES = {
     Batch.Status.CANCELLED: "cancelled",
 }
 
-# As on a notification's page: nothing of an example may be loaded.
-_PAGE_POLICY = "frame-src 'none'; img-src 'self' data:; object-src 'none'; base-uri 'none'"
-
 
 class BatchStatusFilter(Scanning):
     title = parameter_name = "status"
@@ -75,7 +73,7 @@ class BatchStatusFilter(Scanning):
 
 
 @admin.register(Batch)
-class BatchAdmin(BigTableAdmin, NeverDeleted):
+class BatchAdmin(OfProject, BigTableAdmin, NeverDeleted):
     """Made by an upload and moved by acts, never edited."""
 
     list_display = ("status_badge", "what", "channel", "project", "rows", "progress", "created")
@@ -152,7 +150,7 @@ class BatchAdmin(BigTableAdmin, NeverDeleted):
                 raise PermissionDenied
             length = int(request.META.get("CONTENT_LENGTH") or 0)
             if length > settings.MAX_BATCH_BYTES + AROUND_THE_FILE:
-                return self._upload_page(request, UploadForm(), too_large(), status=413)
+                return self._upload_page(request, self._form(request), too_large(), status=413)
             # FileSource asks the system how large it is: a file on disk, also a small one.
             request.upload_handlers = [TemporaryFileUploadHandler(request)]
             return protected(request)
@@ -160,10 +158,14 @@ class BatchAdmin(BigTableAdmin, NeverDeleted):
         protected = csrf_protect(self._upload)
         return upload
 
+    @staticmethod
+    def _form(request: HttpRequest, *given: Any) -> UploadForm:
+        return UploadForm(within(request.user, Project.objects.order_by("name"), "pk"), *given)
+
     def _upload(self, request: HttpRequest) -> HttpResponse:
         if request.method != "POST":
-            return self._upload_page(request, UploadForm())
-        form = UploadForm(request.POST, request.FILES)
+            return self._upload_page(request, self._form(request))
+        form = self._form(request, request.POST, request.FILES)
         batch = self._made(request, form) if form.is_valid() else None
         return redirect(page_of(batch.pk)) if batch else self._upload_page(request, form)
 
@@ -204,9 +206,7 @@ class BatchAdmin(BigTableAdmin, NeverDeleted):
         if batch is None or not self.has_view_permission(request, batch):
             # Django's own answers: back to the start with a message, or 403.
             return super().change_view(request, object_id, form_url, extra_context)
-        response = super().change_view(request, object_id, form_url, self._details(request, batch))
-        response["Content-Security-Policy"] = _PAGE_POLICY
-        return response
+        return super().change_view(request, object_id, form_url, self._details(request, batch))
 
     def _details(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
         return {

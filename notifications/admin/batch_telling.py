@@ -22,10 +22,11 @@ _LISTED_AS = {"waiting": Status.PENDING.value}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows in one state. `width`: its share of the bar, in per cent; `status`: what the list is filtered by."""
+    """Rows in one state. `start` and `width`: its share of the bar, in per cent; `status`: what the list is filtered by."""
 
     name: str
     count: int
+    start: str
     width: str
     status: str
 
@@ -141,16 +142,14 @@ def _parts(progress: Progress) -> list[Part]:
     counts = progress.as_json()
     # Suppressed ones are cancelled, with a reason of their own.
     counts["cancelled"] += counts["suppressed"]
-    return [
-        Part(
-            name,
-            counts[name],
-            f"{100 * counts[name] / progress.total:.2f}",
-            _LISTED_AS.get(name, name),
-        )
-        for name in _BAR
-        if counts[name]
-    ]
+    parts, before = [], 0
+    for name in _BAR:
+        if counts[name]:
+            start, width = (100 * rows / progress.total for rows in (before, counts[name]))
+            listed_as = _LISTED_AS.get(name, name)
+            parts.append(Part(name, counts[name], f"{start:.2f}", f"{width:.2f}", listed_as))
+            before += counts[name]
+    return parts
 
 
 def _share_loaded(batch: Batch) -> str:

@@ -20,6 +20,7 @@ from users.refusals import Refused
 
 if TYPE_CHECKING:
     from django.core.files.uploadedfile import UploadedFile
+    from django.db.models import QuerySet
 
 _INPUT = BatchInput()
 #: Fields that are passed on to the API's check as they are, unless they are empty.
@@ -44,9 +45,7 @@ def _area(rows: int) -> Any:
 class UploadForm(forms.Form):
     """One message to many. Its errors stand at the field at fault."""
 
-    project = forms.ModelChoiceField(
-        Project.objects.order_by("name"), widget=widgets.UnfoldAdminSelectWidget
-    )
+    project = forms.ModelChoiceField(Project.objects.none(), widget=widgets.UnfoldAdminSelectWidget)
     name = forms.CharField(
         max_length=LONGEST_NAME,
         widget=widgets.UnfoldAdminTextInputWidget,
@@ -119,15 +118,17 @@ class UploadForm(forms.Form):
         help_text="Empty: when you say so, having seen the preview. A time: by itself.",
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, projects: QuerySet[Project], *args: Any, **kwargs: Any) -> None:
+        """`projects` are those to choose from."""
         super().__init__(*args, **kwargs)
         most = filesizeformat(settings.MAX_BATCH_BYTES)
         self.fields[
             "file"
         ].help_text = f"CSV or NDJSON, at most {most}. A column user_id, email or phone says to whom; every other is a variable."
-        projects = cast("forms.ModelChoiceField[Project]", self.fields["project"])
-        if projects.queryset is not None and len(projects.queryset) == 1:
-            projects.initial = projects.queryset[0]
+        project = cast("forms.ModelChoiceField[Project]", self.fields["project"])
+        project.queryset = projects
+        if len(projects) == 1:
+            project.initial = projects[0]
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
@@ -16,26 +17,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from notifications import changes, providers
-from notifications.explaining import duration, next_try, trouble
+from notifications.explaining import duration, next_try
 from notifications.models import SANDBOX_LANE, Channel, Circuit, Notification, Status
 from users.console import NeverDeleted
+from users.models import Project
+from users.reach import project_ids_of, within
 from users.refusals import Refused
-
-
-class Trouble(NamedTuple):
-    """An open circuit, in words, and its page."""
-
-    words: str
-    page: str
-
-
-def troubles() -> list[Trouble]:
-    """One for each open circuit. There are as many as providers and projects with a sender of their own."""
-    now = timezone.now()
-    return [
-        Trouble(trouble(circuit, now), _page_of(circuit))
-        for circuit in Circuit.objects.filter(open_until__isnull=False).order_by("opened_at")
-    ]
 
 
 def holding(notification: Notification) -> Circuit | None:
@@ -105,7 +92,7 @@ class CircuitAdmin(NeverDeleted):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Circuit]:
         """Open ones first."""
         open_first = F("open_until").asc(nulls_last=True)
-        circuits: QuerySet[Circuit] = super().get_queryset(request)
+        circuits = _within_reach(request.user, super().get_queryset(request))
         return circuits.order_by(open_first, "provider", "sender")
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -140,6 +127,16 @@ class CircuitAdmin(NeverDeleted):
             return
         done = "The next notification that is due tries it, within seconds; the others wait for its answer."
         self.message_user(request, done, messages.SUCCESS)
+
+
+def _within_reach(
+    user: AbstractBaseUser | AnonymousUser, circuits: QuerySet[Circuit]
+) -> QuerySet[Circuit]:
+    """The service's own senders, which carry everybody's, and those of the user's projects."""
+    if project_ids_of(user) is None:
+        return circuits
+    senders = within(user, Project.objects.order_by(), "pk").values("from_email")
+    return circuits.filter(Q(sender="") | Q(sender__in=senders))
 
 
 def _page_of(circuit: Circuit) -> str:

@@ -1,34 +1,35 @@
-"""Flows: which there are, and pausing one."""
+"""Flows: which there are, how fast each goes, and pausing one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest
-from django.urls import reverse
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from notifications import pace
+from notifications import pace, pausing
+from notifications.admin.pause import PAUSE, Pausable, answer
 from notifications.models import Flow
-from users.console import NeverDeleted
+from users.console import NeverDeleted, OfProject, ReachableProjectFilter
 
 
 @admin.register(Flow)
-class FlowAdmin(NeverDeleted):
-    """A paused flow's notifications wait, and expire in time. Saving logs who paused it."""
+class FlowAdmin(OfProject, NeverDeleted):
+    """A paused flow's notifications wait, and expire in time."""
 
     list_display = ("lane", "project", "of_batch", "state", "rate")
-    list_filter = ("paused", "project")
+    list_filter = ("paused", ("project", ReachableProjectFilter))
     list_select_related = ("project", "batch")
     ordering = ("project__name", "lane", "id")
-    fields = ("project", "lane", "of_batch", "paused", "rate", "pace")
-    readonly_fields = ("project", "lane", "of_batch", "pace")
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """A batch's flow is paused and resumed with its batch, which knows whether it may run."""
-        return (*self.readonly_fields, "paused") if obj and obj.batch_id else self.readonly_fields
+    # Paused by its own act, which asks for a reason.
+    fields = ("project", "lane", "of_batch", "state", "rate", "pace")
+    readonly_fields = ("project", "lane", "of_batch", "state", "pace")
+    change_form_template = "admin/notifications/flow/change.html"
 
     @admin.display(description="batch")
     def of_batch(self, flow: Flow) -> str | SafeString:
@@ -53,3 +54,45 @@ class FlowAdmin(NeverDeleted):
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """They are made by themselves, with their first notification."""
         return False
+
+    # -- pausing one, with a reason ---------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.act)
+        name = "notifications_flow_act"
+        return [path("<int:id>/<slug:act>/confirm/", view, name=name), *super().get_urls()]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        flow = self.get_object(request, object_id)
+        # A batch's flow is paused and resumed with its batch, which knows whether it may run.
+        if flow and not flow.batch_id and request.user.has_perm(PAUSE):
+            extra_context = {**(extra_context or {}), "act": "resume" if flow.paused else "pause"}
+        return super().change_view(request, object_id, form_url, extra_context)
+
+    def act(self, request: HttpRequest, id: int, act: str) -> HttpResponse:
+        if not (self.has_view_permission(request) and request.user.has_perm(PAUSE)):
+            raise PermissionDenied
+        flows = self.get_queryset(request).select_related("project", "batch")
+        flow = flows.filter(pk=id).first()
+        if flow is None:
+            raise Http404
+        if flow.batch:
+            return redirect("admin:notifications_batch_change", flow.batch.pk)
+        return answer(request, self.admin_site, _pausable(flow), act)
+
+
+def _pausable(flow: Flow) -> Pausable:
+    return Pausable(
+        name=f"the flow {flow}",
+        holds=f"All that {flow.project} sends in {flow.lane}, but for its batches.",
+        paused="It is paused." if flow.paused else "",
+        pause=lambda user, reason: pausing.pause_flow(flow.pk, user, reason),
+        resume=lambda user: pausing.resume_flow(flow.pk, user),
+        back=reverse("admin:notifications_flow_change", args=[flow.pk]),
+    )

@@ -31,6 +31,7 @@ from notifications.models import (
 from notifications.newest import newest
 from users.console import BoundedChangeList
 from users.models import Project, Recipient
+from users.reach import within
 
 #: Rows that a filter without an index of its own looks at.
 LOOKED_THROUGH = 50_000
@@ -134,7 +135,8 @@ class ProjectFilter(admin.SimpleListFilter):
     title = parameter_name = "project"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(id), name) for id, name in Project.objects.values_list("id", "name")]
+        projects = within(request.user, Project.objects.all(), "pk")
+        return [(str(id), name) for id, name in projects.values_list("id", "name")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return _narrowed_by_id(queryset, "project_id", self.value())
@@ -149,7 +151,8 @@ class BatchFilter(admin.SimpleListFilter):
         """A batch that is not there is a choice too: without one, Django leaves the filter out, and lists all."""
         given = request.GET.get("batch", "")
         id = as_uuid(given)
-        names = Batch.objects.filter(pk=id).values_list("name", flat=True) if id else []
+        batches = within(request.user, Batch.objects.filter(pk=id)) if id else Batch.objects.none()
+        names = batches.values_list("name", flat=True)
         return [(given, next(iter(names), "No such batch"))] if given else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
@@ -170,7 +173,8 @@ class RecipientFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """One that is not there is a choice too: without one, Django leaves the filter out, and lists all."""
         id = request.GET.get("recipient", "")
-        recipients = Recipient.objects.filter(id=int(id)) if _is_id(id) else []
+        found = Recipient.objects.filter(id=int(id)) if _is_id(id) else Recipient.objects.none()
+        recipients = within(request.user, found)
         return [(id, str(next(iter(recipients), "No such recipient")))] if id else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

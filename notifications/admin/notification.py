@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from notifications import pace, suppressions
+from notifications import pace, pausing, providers, suppressions
 from notifications.admin.acting import Acting
 from notifications.admin.circuit import holding
 from notifications.admin.listing import (
@@ -34,19 +34,16 @@ from notifications.admin.preview import preview
 from notifications.admin.timeline import MOST_RECEIPTS, timeline
 from notifications.explaining import explain
 from notifications.finding import found
-from notifications.models import Notification, Status, Suppression
+from notifications.models import Notification, Pause, Status, Suppression
 from notifications.rendering import first_line
-from users.console import BigTableAdmin, NeverDeleted
+from users.console import BigTableAdmin, NeverDeleted, OfProject
 
 #: Characters of a message that stand for it where it has no title.
 BEGINNING = 200
 
-# Nothing of a shown message may be loaded, on top of the frame's own sandbox and policy (preview.py).
-_PAGE_POLICY = "frame-src 'none'; img-src 'self' data:; object-src 'none'; base-uri 'none'"
-
 
 @admin.register(Notification)
-class NotificationAdmin(Acting, BigTableAdmin, NeverDeleted):
+class NotificationAdmin(Acting, OfProject, BigTableAdmin, NeverDeleted):
     """The ledger is read here, never edited: operators act on it through notifications/changes.py."""
 
     list_display = (
@@ -135,9 +132,7 @@ class NotificationAdmin(Acting, BigTableAdmin, NeverDeleted):
             # Django's own answers: back to the start with a message, or 403.
             return super().change_view(request, object_id, form_url, extra_context)
         details = self._details(request, notification)
-        response = super().change_view(request, object_id, form_url, details)
-        response["Content-Security-Policy"] = _PAGE_POLICY
-        return response
+        return super().change_view(request, object_id, form_url, details)
 
     def _details(self, request: HttpRequest, notification: Notification) -> dict[str, Any]:
         attempts = list(notification.attempts.all())
@@ -155,6 +150,7 @@ class NotificationAdmin(Acting, BigTableAdmin, NeverDeleted):
                 timezone.now(),
                 paused=notification.flow.paused,
                 batch=notification.flow.batch,
+                pause=_pause_of(notification),
                 resent=hasattr(notification, "resent_as"),
                 policy=notification.project.unknown_policy,
                 circuit=holding(notification),
@@ -182,6 +178,14 @@ class NotificationAdmin(Acting, BigTableAdmin, NeverDeleted):
         ):
             return found.defer("message", "html", "metadata", "failure_detail")
         return found.select_related("project", "flow__batch", "recipient", "api_key", "resent_as")
+
+
+def _pause_of(notification: Notification) -> Pause | None:
+    """The one that keeps a waiting notification from going out."""
+    if notification.status != Status.PENDING:
+        return None
+    lane = notification.flow.lane
+    return pausing.holding(lane, providers.of_lane(lane) or "")
 
 
 def _suppression_of(notification: Notification) -> Suppression | None:

@@ -22,7 +22,7 @@ from notifications.explaining import ago, ahead, duration
 from notifications.finding import as_uuid
 from notifications.models import Notification, Receipt, Suppression
 from notifications.providers.events import EventType
-from users.console import MOST_COUNTED, BigTableAdmin, NeverDeleted
+from users.console import MOST_COUNTED, BigTableAdmin, NeverDeleted, OfProject
 
 #: Notifications with the same provider's id that are looked at: there should be one.
 MOST_OF_ONE_ID = 20
@@ -62,7 +62,9 @@ class MatchFilter(Scanning):
 
 
 @admin.register(Receipt)
-class ReceiptAdmin(BigTableAdmin, NeverDeleted):
+class ReceiptAdmin(OfProject, BigTableAdmin, NeverDeleted):
+    #: One that is not matched belongs to no project: only who sees all sees it.
+    project_path = "notification__project"
     list_display = ("event_badge", "provider", "reason", "about", "occurred", "received")
     list_filter = (ProviderFilter, EventFilter, MatchFilter)
     ordering = ("-id",)

@@ -14,10 +14,9 @@ from django.templatetags.static import static
 from django.urls import reverse
 
 from notifications import providers
-from notifications.admin.circuit import troubles
-from notifications.models import Notification
-from users.console import MOST_COUNTED
+from notifications.admin import overview
 from users.models import User
+from users.reach import project_ids_of
 
 
 class Entry(NamedTuple):
@@ -27,8 +26,11 @@ class Entry(NamedTuple):
     permission: str = ""
 
 
+#: Not for who is limited to some projects (console.OfTheWholeService).
+_OF_THE_WHOLE_SERVICE = "Staff"
 _MENU = {
     "Ledger": (
+        Entry("Overview", "monitoring", "admin:index"),
         Entry(
             "Notifications",
             "outgoing_mail",
@@ -72,7 +74,7 @@ _MENU = {
         Entry("Projects", "workspaces", "admin:users_project_changelist", "users.view_project"),
         Entry("API keys", "key", "admin:users_apikey_changelist", "users.view_apikey"),
     ),
-    "Staff": (
+    _OF_THE_WHOLE_SERVICE: (
         Entry("Users", "badge", "admin:users_user_changelist", "users.view_user"),
         Entry("Groups", "shield_person", "admin:auth_group_changelist", "auth.view_group"),
         Entry("Sign-ins", "login", "admin:axes_accesslog_changelist", "axes.view_accesslog"),
@@ -94,6 +96,7 @@ _CHANNELS = {"email": "e-mail", "sms": "SMS"}
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The menu, without what this user may not open."""
+    unlimited = project_ids_of(request.user) is None
     groups = [
         {
             "title": title,
@@ -105,12 +108,21 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
             ],
         }
         for title, entries in _MENU.items()
+        if unlimited or title != _OF_THE_WHOLE_SERVICE
     ]
     return [group for group in groups if group["items"]]
 
 
 def _may_open(user: User | AnonymousUser, entry: Entry) -> bool:
     return not entry.permission or user.has_perm(entry.permission)
+
+
+def account_links(request: HttpRequest) -> list[dict[str, str]]:
+    """The menu of the account, in the corner."""
+    return [
+        {"title": "Change password", "link": reverse("admin:password_change")},
+        {"title": "Second factor", "link": reverse("admin:second_factor")},
+    ]
 
 
 def environment_badge(request: HttpRequest) -> list[str]:
@@ -127,17 +139,25 @@ def icon(request: HttpRequest) -> str:
 
 def context(request: HttpRequest) -> dict[str, Any]:
     """Joins the context of every page."""
-    return {"banners": [banner for banner in (_sandbox(), _fallback()) if banner]}
+    told = (_embedded(), _sandbox(), _fallback())
+    return {"banners": [banner for banner in told if banner]}
 
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Joins the context of the start page: what is held, by a provider's trouble or for an operator's word."""
-    if request.user.has_perm("notifications.view_notification"):
-        context["held"] = Notification.objects.held()[: MOST_COUNTED + 1].count()
-        context["most_counted"] = MOST_COUNTED
-    if request.user.has_perm("notifications.view_circuit"):
-        context["circuits"] = troubles()
+    """Joins the context of the first page: how it stands, for who may see that."""
+    context["title"] = "Overview"
+    if overview.may_see(request.user):
+        context |= overview.live(request) | overview.slower(request)
     return context
+
+
+def _embedded() -> str:
+    if not settings.EMBEDDED:
+        return ""
+    return (
+        f"This is a development machine with {' and '.join(settings.EMBEDDED)} embedded: all data is in "
+        f"{settings.VAR_DIR.name}/. Production needs servers of its own (README, Deployment)."
+    )
 
 
 def _sandbox() -> str:

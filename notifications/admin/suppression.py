@@ -20,7 +20,7 @@ from notifications.admin.timeline import short
 from notifications.explaining import moment
 from notifications.finding import addresses
 from notifications.models import Suppression
-from users.console import MOST_COUNTED, BigTableAdmin, ModelForm
+from users.console import MOST_COUNTED, BigTableAdmin, ModelForm, OfProject
 from users.models import Address
 from users.refusals import Refused
 
@@ -73,7 +73,7 @@ class SuppressionForm(ModelForm[Suppression]):
 
 
 @admin.register(Suppression)
-class SuppressionAdmin(BigTableAdmin):
+class SuppressionAdmin(OfProject, BigTableAdmin):
     """Put on and taken off, never changed: why an address is here stays as it was learned."""
 
     form = SuppressionForm

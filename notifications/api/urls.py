@@ -4,6 +4,7 @@ from rest_framework.routers import SimpleRouter
 
 from notifications.api.batches import BatchViewSet
 from notifications.api.items import NotificationBatchViewSet
+from notifications.api.stats import StatsViewSet
 from notifications.api.suppressions import SuppressionViewSet
 from notifications.api.views import NotificationViewSet, UserViewSet
 
@@ -12,6 +13,7 @@ router.trailing_slash = "/?"
 router.register("notifications/batch", NotificationBatchViewSet, basename="notification-batch")
 router.register("notifications", NotificationViewSet, basename="notification")
 router.register("batches", BatchViewSet, basename="batch")
+router.register("stats", StatsViewSet, basename="stats")
 router.register("suppressions", SuppressionViewSet, basename="suppression")
 router.register("users", UserViewSet, basename="user")
 

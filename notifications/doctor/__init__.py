@@ -29,6 +29,7 @@ OF_DATABASE: tuple[Examination, ...] = (
     backlog.overdue,
     backlog.circuits,
     backlog.paces,
+    backlog.pauses,
     backlog.paused,
     backlog.paused_batches,
     backlog.held,

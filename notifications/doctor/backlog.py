@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.db import connection
 from django.db.models.functions import Now
 
-from notifications import invariants, pace, providers
+from notifications import invariants, pace, pausing, providers
 from notifications.doctor.findings import Finding, error, ok, warning
 from notifications.models import SANDBOX_LANE, Batch, Circuit, Flow, Notification, Receipt
 
@@ -21,11 +21,10 @@ MOST_CIRCUITS = 10
 #: Rows that are counted at most: a look must not cost more the longer the queue is.
 MOST = 1000
 
-# What an open circuit or a rate holds back waits, but is not overdue.
-LANES = f"""
-SELECT flow.lane, sum(due.waiting),
-       coalesce(max(due.overdue) FILTER (
-           WHERE NOT {invariants.HELD_BY_CIRCUIT} AND NOT {invariants.HELD_BY_PACE}), 0)
+# What a pause, an open circuit or a rate holds back waits, but is not overdue.
+_LANES = """
+SELECT flow.lane, sum(due.waiting), max(due.overdue),
+       coalesce(max(due.overdue) FILTER (WHERE NOT {held}), 0), {retries}
 FROM notifications_flow flow CROSS JOIN LATERAL (
     SELECT count(*) AS waiting,
            coalesce(extract(epoch FROM now() - min(due_at)), 0) AS overdue
@@ -34,23 +33,39 @@ FROM notifications_flow flow CROSS JOIN LATERAL (
           ORDER BY due_at LIMIT 1000) AS first
 ) due
 WHERE NOT flow.paused GROUP BY flow.lane ORDER BY flow.lane
-"""  # noqa: S608  (constants)
+"""
+_HELD = f"({invariants.HELD_BY_PAUSE} OR {invariants.HELD_BY_CIRCUIT} OR {invariants.HELD_BY_PACE})"
+# Among the next of each flow: also beside a million that are scheduled, it looks at so many.
+_RETRIES = """
+sum((SELECT count(*) FILTER (WHERE attempt_count > 0)
+     FROM (SELECT attempt_count FROM notifications_notification
+           WHERE flow_id = flow.id AND status = 'pending' AND leased_until IS NULL AND due_at > now()
+           ORDER BY due_at LIMIT 1000) AS next))"""
+LANES = _LANES.format(held=_HELD, retries="0")
+LANES_AND_RETRIES = _LANES.format(held=_HELD, retries=_RETRIES)
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """`waiting` is due, free and not paused, counted up to MOST for each flow; `overdue` in seconds."""
+    """`waiting` is due, free and of no paused flow, counted up to MOST for each flow; `overdue`, in seconds, the longest
+    that nothing holds back has waited, `oldest` the longest of all; `retries` come, counted like `waiting`.
+    """
 
     name: str
     waiting: int
+    oldest: float
     overdue: float
+    retries: int = 0
 
 
-def lanes() -> list[Lane]:
+def lanes(*, with_retries: bool = False) -> list[Lane]:
+    """Each lane that has a flow which runs."""
+    statement = LANES_AND_RETRIES if with_retries else LANES
     with connection.cursor() as cursor:
-        cursor.execute(LANES, invariants.carriers() | {"unswept": invariants.UNSWEPT})
+        cursor.execute(statement, invariants.carriers() | {"unswept": invariants.UNSWEPT})
         return [
-            Lane(name, int(waiting), float(overdue)) for name, waiting, overdue in cursor.fetchall()
+            Lane(name, int(waiting), float(oldest), float(overdue), int(retries))
+            for name, waiting, oldest, overdue, retries in cursor.fetchall()
         ]
 
 
@@ -81,6 +96,25 @@ def _without_provider(lane: Lane) -> Finding:
     )
 
 
+def pauses() -> Iterator[Finding]:
+    """Lanes and providers that somebody has paused. Everybody may hear which, but not who said why."""
+    found = pausing.pauses()
+    for each in found:
+        kind = pausing.kind_of(each.target)
+        who = f"by {each.paused_by}" if each.paused_by else "by a command"
+        yield warning(
+            "pauses",
+            f"{kind}_paused",
+            f"The {kind} {each.target} is paused: nothing of it goes out.",
+            f"manage.py resume {each.target}, or the console's first page. What reaches its expires_at expires.",
+            f"since {each.paused_at:%d %b %H:%M} UTC, {who}: {each.reason or 'no reason given'}"[
+                :300
+            ],
+        )
+    if not found:
+        yield ok("pauses", "No lane and no provider is paused.")
+
+
 def paused() -> Iterator[Finding]:
     # A batch's flow is paused whenever the batch does not run.
     flows = list(
@@ -92,7 +126,7 @@ def paused() -> Iterator[Finding]:
             "flows",
             "flow_paused",
             f"{_counted(len(flows))} flow(s) are paused: nothing of them goes out.",
-            "An administrator lets them run again, in the admin under Flows. What reaches its expires_at expires.",
+            "Let them run again, in the admin under Flows or with manage.py resume PROJECT/LANE. What reaches its expires_at expires.",
             named + (" ..." if len(flows) > 5 else ""),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from django.db import connection
@@ -43,7 +43,11 @@ def serves(lane: str) -> bool:
 
 
 def examine() -> Iterator[Finding]:
-    processes = alive()
+    yield from judged(alive())
+
+
+def judged(processes: Sequence[Process]) -> Iterator[Finding]:
+    """What is to be said of those that are alive."""
     workers = [process for process in processes if process.kind == "worker"]
     yield from _workers(workers)
     yield _scheduler(any(process.kind == "scheduler" for process in processes))

@@ -41,6 +41,16 @@ def get(name: str) -> Provider:
     return _instances[name]
 
 
+def names() -> list[str]:
+    """Every provider that there is a way to configure."""
+    return [*_PROVIDERS, *sorted(configuration.anymail_vendors())]
+
+
+def of_lane(lane: str) -> str | None:
+    """The name of the provider that carries a lane; None where none is configured. The sandbox carries its own."""
+    return lane if lane == "sandbox" else for_channel(lane.partition(".")[0])
+
+
 def repeatable_names() -> list[str]:
     """The providers to which the same message may be handed twice."""
     return [name for name, path in _PROVIDERS.items() if import_string(path).repeatable]

@@ -30,6 +30,7 @@ EVERY_COMPONENT = {
     "versions",
     "scheduler",
     "circuits",
+    "pauses",
     "provider.email",
     "provider.sms",
     "provider.in_app",

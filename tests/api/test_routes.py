@@ -54,6 +54,7 @@ CALLS = {
     ("GET", "batches/{pk}"): "read",
     ("PATCH", "batches/{pk}/status"): "send",
     ("GET", "batches/{pk}/results"): "read",
+    ("GET", "stats"): "read",
     ("GET", "suppressions"): "read",
     ("POST", "suppressions"): "manage",
     ("GET", "suppressions/{pk}"): "read",

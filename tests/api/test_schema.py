@@ -111,6 +111,7 @@ def test_it_has_every_call_once_under_its_version() -> None:
         "GET /api/v1/batches/{id}",
         "PATCH /api/v1/batches/{id}/status",
         "GET /api/v1/batches/{id}/results",
+        "GET /api/v1/stats",
         "GET /api/v1/suppressions",
         "POST /api/v1/suppressions",
         "GET /api/v1/suppressions/{id}",

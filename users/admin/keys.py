@@ -21,8 +21,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from users.console import ModelForm, NeverDeleted
+from users.console import ModelForm, NeverDeleted, OfProject, ReachableProjectFilter
 from users.models import ApiKey, Project, Scope, every_scope
+from users.reach import project_ids_of
 
 
 class CommaSeparated(SimpleArrayField):
@@ -38,7 +39,8 @@ class CommaSeparated(SimpleArrayField):
 
 
 @admin.register(Project)
-class ProjectAdmin(NeverDeleted):
+class ProjectAdmin(OfProject, NeverDeleted):
+    project_path = "pk"
     list_display = ("name", "from_email", "reply_to", "when_unknown", "created_at")
     search_fields = ("name",)
     fields = (
@@ -58,6 +60,10 @@ class ProjectAdmin(NeverDeleted):
             return db_field.formfield(form_class=CommaSeparated, widget=widget)
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who is limited to some projects could not even see the new one."""
+        return project_ids_of(request.user) is None and super().has_add_permission(request)
+
     @admin.display(description="unknown ones")
     def when_unknown(self, project: Project) -> str:
         return str(project.get_unknown_policy_display()).partition(":")[0]
@@ -72,7 +78,7 @@ class ApiKeyForm(ModelForm[ApiKey]):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(NeverDeleted):
+class ApiKeyAdmin(OfProject, NeverDeleted):
     """A key is shown whole once, in the answer to the form that made it. Later it can only be revoked."""
 
     form = ApiKeyForm
@@ -86,7 +92,7 @@ class ApiKeyAdmin(NeverDeleted):
         "expires_at",
         "state",
     )
-    list_filter = ("kind", "project")
+    list_filter = ("kind", ("project", ReachableProjectFilter))
     list_select_related = ("project",)
     search_fields = ("name", "prefix")
     fields = ("project", "name", "kind", "scopes", "expires_at")

@@ -13,7 +13,13 @@ from django.shortcuts import redirect
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from users import directory
-from users.console import BigTableAdmin, ModelForm, NeverDeleted
+from users.console import (
+    BigTableAdmin,
+    ModelForm,
+    NeverDeleted,
+    OfProject,
+    ReachableProjectFilter,
+)
 from users.models import Address, Recipient
 from users.phones import as_e164
 from users.refusals import Conflict, Refused
@@ -68,12 +74,12 @@ class RecipientForm(ModelForm[Recipient]):
 
 
 @admin.register(Recipient)
-class RecipientAdmin(BigTableAdmin, NeverDeleted):
+class RecipientAdmin(OfProject, BigTableAdmin, NeverDeleted):
     """Made and forgotten through the API, which belongs to the project."""
 
     form = RecipientForm
     list_display = ("user_id", "name", "email", "phone", "project", "created_at")
-    list_filter = ("project",)
+    list_filter = (("project", ReachableProjectFilter),)
     list_select_related = ("project",)
     sortable_by = ()
     # Any field switches the box on; get_search_results() does the finding.

@@ -14,10 +14,12 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
-from users.console import ModelAdmin, NeverDeleted
+from users.console import ModelAdmin, NeverDeleted, OfTheWholeService
 from users.models import User
 
 if TYPE_CHECKING:
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
 else:
     _UserAdmin = DjangoUserAdmin
 
-for model in (Group, AccessAttempt, AccessLog, AccessFailureLog):
+# A second factor is its owner's own affair (console_site.py); whose page shows the secret could use it.
+for model in (Group, AccessAttempt, AccessLog, AccessFailureLog, TOTPDevice, StaticDevice):
     admin.site.unregister(model)
 
 
 @admin.register(User)
-class UserAdmin(_UserAdmin, NeverDeleted):
+class UserAdmin(OfTheWholeService, _UserAdmin, NeverDeleted):
     """Accounts are deactivated, never deleted: the log of what they did would go with them."""
 
     form = UserChangeForm
@@ -43,7 +46,7 @@ class UserAdmin(_UserAdmin, NeverDeleted):
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         ("Person", {"fields": ("first_name", "last_name", "email")}),
-        ("May", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
+        ("May", {"fields": ("is_active", "is_staff", "is_superuser", "groups", "projects")}),
     )
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
@@ -70,12 +73,12 @@ def _is_superuser(request: HttpRequest) -> bool:
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin[Any]):
+class GroupAdmin(OfTheWholeService, DjangoGroupAdmin, ModelAdmin[Any]):
     """What `operator` and `administrator` may do is kept up to date by users/groups.py."""
 
 
 @admin.register(AccessAttempt)
-class FailedSignInAdmin(AccessAttemptAdmin, ModelAdmin[Any]):  # type: ignore[misc]
+class FailedSignInAdmin(OfTheWholeService, AccessAttemptAdmin, ModelAdmin[Any]):  # type: ignore[misc]
     """Failed attempts to sign in. Deleting one lets its user try again at once."""
 
     actions = ()
@@ -88,7 +91,7 @@ class FailedSignInAdmin(AccessAttemptAdmin, ModelAdmin[Any]):  # type: ignore[mi
 
 
 @admin.register(AccessLog)
-class SignInAdmin(AccessLogAdmin, NeverDeleted):  # type: ignore[misc]
+class SignInAdmin(OfTheWholeService, AccessLogAdmin, NeverDeleted):  # type: ignore[misc]
     """Who signed in and out, and from where."""
 
     date_hierarchy = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.db import transaction
+from django.urls import reverse
 
 from users.models import ApiKey, Project, User
 
@@ -15,7 +16,7 @@ _SHOWN_ONCE = """
 ────────────────────────────────────────────────────────────────────────────────
  This is shown once. Nothing below is stored in a form that could be read again.
 
-   Admin        {url}/admin/
+   Admin        {url}{admin}
    User         {username}
    Password     {password}
 
@@ -64,6 +65,7 @@ class Command(BaseCommand):
         self.stdout.write(
             _SHOWN_ONCE.format(
                 url=options["url"],
+                admin=reverse("admin:index"),
                 username=options["username"],
                 password=password,
                 live=live,

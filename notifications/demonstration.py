@@ -1,0 +1,632 @@
+"""Makes a ledger to look at: two weeks of a busy service, by COPY, with every kind of trouble in it.
+
+Nothing of it is ever sent to anybody. All addresses are of example.com and example.test, which no mail server has,
+and the phones end in 555 01xx, which are given to nobody. What is live has ended, is held for an operator, or
+waits in the flow of a batch that is paused; whatever moves by itself (what is scheduled, what is tried again, what
+is reviewed) was sent with a test key and waits in the sandbox's lane, from which nothing leaves the machine. Never in
+production; and never into a project of these names that somebody uses.
+
+It only adds. The same number of rows tells the same stories (a fixed seed), at other times.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from notifications import counting, providers
+from notifications.demonstration_stories import (
+    FIRST_NAMES,
+    GREYLISTED,
+    HOURS,
+    LAST_NAMES,
+    LETTERS,
+    NO_ANSWER,
+    PROJECT_SHARES,
+    PROJECTS,
+    PROVIDERS,
+    SANDBOX,
+    TWILIO_IN_TROUBLE,
+    Call,
+    Fate,
+    Letter,
+)
+from notifications.intake import flow_of
+from notifications.models import SANDBOX_LANE, Batch, Circuit, Flow, lane_of
+from users.models import Project, Recipient
+from users.refusals import Refused
+
+DAYS = 14
+SEED = 20260114
+#: Notifications that one transaction stores.
+CHUNK = 20_000
+#: Notifications to a recipient.
+EACH = 20
+#: Phones that there are to give out in a project.
+AREAS = [a for a in range(201, 990) if a // 10 % 10 != 9 and a % 100 != 11]
+PHONES = len(AREAS) * 100
+#: The day and the hours in which Twilio refused our token.
+TROUBLE = (10, range(13, 16))
+#: One in so many was sent with a test key.
+TEST_KEYS = 33
+
+NOTIFICATION = (
+    "id, project_id, flow_id, recipient_id, user_id, channel, priority, live, row_number, address, title, message, "
+    "html, url, category, reference, metadata, status, failure_kind, failure_code, failure_detail, provider, "
+    "provider_message_id, created_at, scheduled_for, due_at, expires_at, sent_at, delivered_at, read_at, fence, "
+    "attempt_count, lapses, review_at, resends, resend_of_id"
+)
+ATTEMPT = "notification_id, fence, provider, started_at, finished_at, outcome, code, detail, provider_message_id"
+RECEIPT = (
+    "provider, event_id, event, reject_reason, code, detail, occurred_at, received_at, named_id, "
+    "provider_message_id, raw, notification_id, applied_at"
+)
+SUPPRESSION = "id, project_id, channel, address, reason, source, detail, notification_id"
+
+RESERVE_IDS = "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)"
+KEEP_STATISTICS = (
+    "ANALYZE notifications_notification, notifications_attempt, notifications_receipt, notifications_suppression, "
+    "users_recipient, users_address, notifications_flow, notifications_batch"
+)
+
+
+@dataclass
+class Space:
+    """A project of the demonstration: its people by number, its flows by lane, its batches by day."""
+
+    project: Project
+    people: list[int]
+    flows: dict[str, int]
+    newsletters: list[Batch] = field(default_factory=list)
+    rows: dict[int, int] = field(default_factory=dict)
+    suppressed: set[tuple[str, int]] = field(default_factory=set)
+
+
+@dataclass
+class Chunk:
+    """Lines for COPY, which go in together."""
+
+    notifications: list[str] = field(default_factory=list)
+    attempts: list[str] = field(default_factory=list)
+    receipts: list[str] = field(default_factory=list)
+    suppressions: list[str] = field(default_factory=list)
+
+
+def seed(
+    rows: int, project: str = "", advance: Callable[[int], object] = lambda done: None
+) -> None:
+    """Store so many notifications, with all that belongs to them, and count them. `advance` is told how many more.
+
+    Raises Refused in production, and where a project of the demonstration has notifications already.
+    """
+    names = (project,) if project else PROJECTS
+    _refuse_where_it_could_harm(names)
+    newest = timezone.now() - counting.settled_after() - timedelta(seconds=10)
+    teller = Teller(rows, names, newest)
+    for chunk, stored in teller.chunks():
+        with transaction.atomic():
+            _store(chunk)
+        advance(stored)
+    teller.finish()
+    with connection.cursor() as cursor:
+        cursor.execute(KEEP_STATISTICS)
+    counting.recount(newest - timedelta(days=DAYS, hours=1))
+    counting.count(sys.maxsize)
+
+
+def _refuse_where_it_could_harm(names: Iterable[str]) -> None:
+    if settings.PRODUCTION:
+        raise Refused("production", "Invented data has no place in production: nothing was stored.")
+    for name in names:
+        if Recipient.objects.filter(project__name=name).exists():
+            raise Refused(
+                "in_use",
+                f"The project {name!r} is in use already: nothing was stored. Choose another with --project.",
+                "project",
+            )
+
+
+def _store(chunk: Chunk) -> None:
+    _copy(f"notifications_notification ({NOTIFICATION})", chunk.notifications)
+    _copy(f"notifications_attempt ({ATTEMPT})", chunk.attempts)
+    _copy(f"notifications_receipt ({RECEIPT})", chunk.receipts)
+    _copy(f"notifications_suppression ({SUPPRESSION})", chunk.suppressions)
+
+
+def _copy(target: str, lines: list[str]) -> None:
+    if not lines:
+        return
+    with connection.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:
+        copy.write("".join(lines))
+
+
+def _line(*cells: object) -> str:
+    """A line for COPY of cells that need no escapes; None is NULL."""
+    return "\t".join(["\\N" if cell is None else str(cell) for cell in cells]) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def _at(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+def email_of(number: int) -> str:
+    """The person's address: in a domain that no mail server has."""
+    first, last = _name_of(number)
+    plain = "".join(letter for letter in last if letter.isascii() and letter.isalpha())
+    return f"{first}.{plain}{number}@example.{'com' if number % 3 else 'test'}".lower()
+
+
+def phone_of(number: int) -> str:
+    """The person's phone: 555 01xx, which are given to nobody; empty where there are no more."""
+    if number >= PHONES:
+        return ""
+    return f"+1{AREAS[number // 100]}55501{number % 100:02}"
+
+
+def _name_of(number: int) -> tuple[str, str]:
+    first = FIRST_NAMES[number % len(FIRST_NAMES)]
+    return first, LAST_NAMES[number // len(FIRST_NAMES) % len(LAST_NAMES)]
+
+
+def user_id_of(number: int) -> str:
+    return str(10_000 + number) if number % 2 else f"customer-{number:06}"
+
+
+class Teller:
+    """Tells the stories one after the other, as they happened."""
+
+    def __init__(self, rows: int, names: tuple[str, ...], newest: datetime) -> None:
+        self.random = random.Random(SEED)  # noqa: S311  (nothing is secret)
+        self.rows = rows
+        self.newest = newest.timestamp()
+        self.oldest = (newest - timedelta(days=DAYS)).timestamp()
+        shares = PROJECT_SHARES[: len(names)]
+        self.shares = list(accumulate(share / sum(shares) for share in shares))
+        people = max(20, rows // EACH)
+        self.spaces = [
+            self._space(name, max(5, int(people * share / sum(shares))))
+            for name, share in zip(names, shares, strict=True)
+        ]
+        self.failed: list[tuple[Space, int, Letter, UUID | str]] = []
+        self.weights: dict[int, list[float]] = {}
+        self.chunk = Chunk()
+
+    # --- Projects and their people ----------------------------------------------------------------
+
+    @transaction.atomic
+    def _space(self, name: str, people: int) -> Space:
+        project, _ = Project.objects.get_or_create(
+            name=name, defaults={"mandatory_categories": ["security"]}
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(RESERVE_IDS, ("users_recipient", people))
+            numbers = [number for (number,) in cursor.fetchall()]
+        _copy_people(project, numbers)
+        lanes = {lane_of(letter.channel, letter.priority) for letter in LETTERS} | {SANDBOX_LANE}
+        space = Space(project, numbers, {lane: flow_of(project.pk, lane) for lane in lanes})
+        space.newsletters = [self._newsletter(space, part) for part in range(3)]
+        return space
+
+    def _newsletter(self, space: Space, part: int) -> Batch:
+        """A batch that is over: the newsletters of one of the three parts of the time."""
+        began = self.oldest + part * DAYS / 3 * 86400
+        name = f"Autumn newsletter {part + 1}"
+        ended = min(began + DAYS / 3 * 86400, self.newest)
+        batch = _batch(space.project, name, self._id(began), "completed", began)
+        batch.finished_at = datetime.fromtimestamp(ended, UTC)
+        batch.save()
+        Flow.objects.create(project=space.project, lane="email.low", batch=batch, paused=True)
+        return batch
+
+    # --- One after the other ----------------------------------------------------------------------
+
+    def chunks(self) -> Iterator[tuple[Chunk, int]]:
+        """Lines to store, and how many notifications are among them."""
+        left = max(0, self.rows - len(self._waiting_numbers()))
+        moments = self._moments(left)
+        while left:
+            size = min(CHUNK, left)
+            self._tell(size, moments)
+            yield self._taken(size)
+            left -= size
+        waiting = self._waiting_numbers()
+        self._tell_what_waits(waiting)
+        yield self._taken(len(waiting))
+
+    def _taken(self, size: int) -> tuple[Chunk, int]:
+        chunk, self.chunk = self.chunk, Chunk()
+        return chunk, size
+
+    def _moments(self, rows: int) -> Iterator[float]:
+        """When each was accepted, in order: few at night, many in the morning."""
+        hours = int((self.newest - self.oldest) // 3600)
+        begins = [self.oldest + hour * 3600 for hour in range(hours)]
+        weights = [HOURS[int(begin // 3600 % 24)] for begin in begins]
+        ends = [rows * end / sum(weights) for end in accumulate(weights)]
+        hour, first = 0, 0.0
+        for number in range(rows):
+            while number >= ends[hour] and hour < hours - 1:
+                first, hour = ends[hour], hour + 1
+            width = 3600 / (ends[hour] - first)
+            yield begins[hour] + (number - first + self.random.random()) * width % 3600
+
+    def _tell(self, size: int, moments: Iterator[float]) -> None:
+        draw = self.random
+        letters = draw.choices(LETTERS, [letter.weight for letter in LETTERS], k=size)
+        spaces = draw.choices(self.spaces, cum_weights=self.shares, k=size)
+        for letter, space in zip(letters, spaces, strict=True):
+            self._tell_one(letter, space, next(moments))
+
+    def _tell_one(self, letter: Letter, space: Space, accepted: float) -> None:
+        draw = self.random
+        number = int(draw.random() * len(space.people))
+        if letter.channel == "sms":
+            number %= PHONES
+        live = draw.random() * TEST_KEYS > 1
+        provider, fates = self._provider(letter.channel, live, accepted)
+        (fate,) = draw.choices(fates, cum_weights=self._weights(fates))
+        if live and (letter.channel, number) in space.suppressed:
+            # Seldom does anybody go on writing to them.
+            number = int(draw.random() * len(space.people)) % PHONES
+        if live and (letter.channel, number) in space.suppressed:
+            fate = _SUPPRESSED
+        written = self._write(letter, space, number, accepted, live, provider, fate)
+        if fate.suppressed and live:
+            self._suppress(space, letter.channel, number, fate, written)
+        if fate.status == "failed" and live and len(self.failed) < self.rows / 100:
+            self.failed.append((space, number, letter, written))
+
+    def _weights(self, fates: tuple[Fate, ...]) -> list[float]:
+        if id(fates) not in self.weights:
+            self.weights[id(fates)] = list(accumulate(fate.weight for fate in fates))
+        return self.weights[id(fates)]
+
+    def _provider(self, channel: str, live: bool, accepted: float) -> tuple[str, tuple[Fate, ...]]:
+        if not live:
+            return "sandbox", SANDBOX
+        offers = PROVIDERS[channel]
+        chosen = offers[0]
+        if len(offers) > 1 and self.random.random() * 100 >= chosen[1]:
+            chosen = offers[1]
+        day, hour = divmod(accepted - self.oldest, 86400)
+        if chosen[0] == "twilio" and day == TROUBLE[0] and hour // 3600 in TROUBLE[1]:
+            return "twilio", TWILIO_IN_TROUBLE
+        return chosen[0], chosen[2]
+
+    def _id(self, moment: float) -> UUID:
+        """A UUIDv7 of that moment."""
+        return UUID(self._hex_id(moment))
+
+    def _hex_id(self, moment: float) -> str:
+        chance = self.random.getrandbits(74)
+        low = 0x8 << 60 | chance & (1 << 60) - 1
+        return f"{int(moment * 1000):012x}7{chance >> 62:03x}{low:016x}"
+
+    def _write(
+        self,
+        letter: Letter,
+        space: Space,
+        number: int,
+        accepted: float,
+        live: bool,
+        provider: str,
+        fate: Fate,
+        **special: Any,
+    ) -> str:
+        """The notification's line, and those of its attempts and its receipt. Returns its id."""
+        draw = self.random
+        made = self._hex_id(accepted)
+        calls = fate.calls
+        message_id = f"{provider}-{made[-20:]}" if calls and calls[-1].outcome == "accepted" else ""
+        ended = self._write_calls(made, provider, calls, accepted, message_id)
+        arrived = fate.status in ("sent", "delivered")
+        delivered = None
+        if fate.status == "delivered":
+            delivered = min(ended + 1 + draw.random() * 8, self.newest) if fate.event else ended
+        if fate.event:
+            self._write_receipt(made, provider, fate, ended, message_id)
+        row, flow = None, space.flows[_lane(letter, live)]
+        if live and letter.category == "newsletter" and "flow" not in special:
+            row, flow = self._row_of_newsletter(space, accepted)
+        shown = _Shown(letter, space.project.name, number, int(draw.random() * 900_000) + 100_000)
+        read = letter.channel == "in_app" and delivered is not None and draw.random() < 0.6
+        values = {
+            "flow": flow,
+            "row": row,
+            "scheduled": None,
+            "due": _at(accepted),
+            "review": None,
+            "resend_of": None,
+            "read": _at(min(self.newest, accepted + 60 + draw.random() * 40_000)) if read else None,
+        } | special
+        self.chunk.notifications.append(
+            _line(
+                *(made, space.project.pk, values["flow"], space.people[number], user_id_of(number)),
+                *(letter.channel, letter.priority, "t" if live else "f", values["row"]),
+                *(shown.address, shown.title, shown.message, shown.html, shown.url),
+                *(letter.category, shown.reference, shown.metadata, fate.status),
+                *(fate.kind, fate.code, fate.detail, provider if calls else "", message_id),
+                *(_at(accepted), values["scheduled"], values["due"], None),
+                *(_at(ended) if arrived else None, delivered and _at(delivered), values["read"]),
+                *(len(calls), len(calls), 0, values["review"], 0, values["resend_of"]),
+            )
+        )
+        return made
+
+    def _row_of_newsletter(self, space: Space, accepted: float) -> tuple[int, int]:
+        part = min(2, int((accepted - self.oldest) * 3 / (DAYS * 86400)))
+        flow = space.newsletters[part].flow.pk
+        space.rows[part] = space.rows.get(part, 0) + 1
+        return space.rows[part], flow
+
+    def _write_calls(
+        self, made: str, provider: str, calls: tuple[Call, ...], accepted: float, message_id: str
+    ) -> float:
+        """Returns when the last was over."""
+        draw = self.random
+        began = accepted + 0.05 + draw.random() * 2
+        ended = accepted
+        for number, call in enumerate(calls, 1):
+            began = min(began, self.newest)
+            took = 20.0 if call is NO_ANSWER else _TYPICAL[provider] * draw.lognormvariate(0, 0.7)
+            ended = began + took
+            taken = message_id if call.outcome == "accepted" else ""
+            self.chunk.attempts.append(
+                _line(
+                    *(made, number, provider, _at(began), _at(ended), call.outcome),
+                    *(call.code, call.detail, taken),
+                )
+            )
+            began = ended + 15 * 2**number * (0.5 + draw.random())
+        return ended
+
+    def _write_receipt(
+        self, made: str, provider: str, fate: Fate, ended: float, message_id: str
+    ) -> None:
+        told = _at(min(ended + 2, self.newest + 60))
+        reason = "bounced" if fate.event == "bounced" else ""
+        raw = f'{{"event": "{fate.event}", "id": "{message_id}"}}'
+        self.chunk.receipts.append(
+            _line(
+                *(provider, f"event-{made}", fate.event, reason, fate.code, fate.detail, told),
+                *(told, made, message_id, raw, made, told),
+            )
+        )
+
+    def _suppress(self, space: Space, channel: str, number: int, fate: Fate, made: str) -> None:
+        """Once for each address, of which the set of those that are suppressed knows."""
+        space.suppressed.add((channel, number))
+        address = email_of(number) if channel == "email" else phone_of(number)
+        source = "receipt" if fate.event else "refusal"
+        self.chunk.suppressions.append(
+            _line(
+                *(self._hex_id(self.newest), space.project.pk, channel, address.lower()),
+                *(fate.suppressed, source, fate.detail, made),
+            )
+        )
+
+    # --- What is not over -------------------------------------------------------------------------
+
+    def _waiting_numbers(self) -> list[str]:
+        """What kind each of those is that are not simply over."""
+        rows = self.rows
+        return (
+            ["paused"] * max(5, rows // 200)
+            + ["scheduled"] * max(3, rows // 400)
+            + ["tried again"] * max(3, rows // 1000)
+            + ["in review"] * max(2, rows // 5000)
+            + ["held"] * max(3, rows // 5000)
+            + ["resent"] * min(len(LETTERS) + rows // 200, rows // 100)
+        )
+
+    def _tell_what_waits(self, kinds: list[str]) -> None:
+        paused = self._paused_batch(kinds.count("paused"))
+        tell = {
+            "scheduled": self._tell_scheduled,
+            "tried again": self._tell_tried_again,
+            "in review": self._tell_in_review,
+            "held": self._tell_held,
+            "resent": self._tell_resent,
+        }
+        for number, kind in enumerate(kinds, 1):
+            if kind == "paused":
+                self._tell_paused(paused, number)
+            else:
+                tell[kind]()
+
+    def _anybody(self) -> tuple[Space, int]:
+        (space,) = self.random.choices(self.spaces, cum_weights=self.shares)
+        return space, int(self.random.random() * len(space.people))
+
+    def _lately(self) -> float:
+        return self.newest - self.random.random() * 1800
+
+    def _tell_scheduled(self) -> None:
+        space, number = self._anybody()
+        due = _at(time.time() + 3600 + self.random.random() * 3 * 86400)
+        fate = Fate(1, "pending")
+        self._write(
+            *(LETTERS[4], space, number, self._lately(), False, "sandbox", fate),
+            scheduled=due,
+            due=due,
+        )
+
+    def _tell_tried_again(self) -> None:
+        space, number = self._anybody()
+        calls = (GREYLISTED,) * self.random.randint(1, 3)
+        due = _at(time.time() + 120 + self.random.random() * 3000)
+        fate = Fate(1, "pending", calls)
+        self._write(*(LETTERS[0], space, number, self._lately(), False, "sandbox", fate), due=due)
+
+    def _tell_in_review(self) -> None:
+        space, number = self._anybody()
+        review = _at(time.time() + 300 + self.random.random() * 300)
+        fate = Fate(1, "unknown", (NO_ANSWER,))
+        self._write(
+            *(LETTERS[1], space, number, self._lately(), False, "sandbox", fate), review=review
+        )
+
+    def _tell_held(self) -> None:
+        space, number = self._anybody()
+        self._write(
+            *(
+                LETTERS[0],
+                space,
+                number,
+                self._lately(),
+                True,
+                "smtp",
+                Fate(1, "unknown", (NO_ANSWER,)),
+            )
+        )
+
+    def _tell_resent(self) -> None:
+        """What an operator has sent once more, and what the person then got."""
+        if not self.failed:
+            self._tell_one(LETTERS[0], self.spaces[0], self._lately())
+            return
+        space, number, letter, failed = self.failed.pop()
+        provider, _, fates = PROVIDERS[letter.channel][0]
+        self._write(
+            *(letter, space, number, self._lately(), True, provider, fates[0]), resend_of=failed
+        )
+
+    def _paused_batch(self, rows: int) -> Batch:
+        batch = _batch(
+            *(self.spaces[0].project, "Black Friday", self._id(self.newest), "paused", self.newest)
+        )
+        batch.loaded = batch.cursor = rows
+        batch.reason = "Waits for the prices."
+        batch.save()
+        Flow.objects.create(project=batch.project, lane="email.low", batch=batch, paused=True)
+        return batch
+
+    def _tell_paused(self, batch: Batch, row: int) -> None:
+        space = self.spaces[0]
+        number = int(self.random.random() * len(space.people))
+        fate = Fate(1, "pending")
+        self._write(
+            *(LETTERS[5], space, number, self._lately(), True, "smtp", fate),
+            flow=batch.flow.pk,
+            row=row,
+        )
+
+    def finish(self) -> None:
+        """What is known only now: how large the batches were. And a provider that refuses us."""
+        for space in self.spaces:
+            for part, batch in enumerate(space.newsletters):
+                batch.loaded = batch.cursor = space.rows.get(part, 0)
+                batch.save()
+        if providers.for_channel("sms") != "twilio":
+            _open_circuit()
+
+
+def _open_circuit() -> None:
+    """Of Twilio, where nobody uses it."""
+    now = timezone.now()
+    Circuit.objects.get_or_create(
+        provider="twilio",
+        sender="",
+        defaults={
+            "open_until": now + timedelta(minutes=10),
+            "opened_at": now - timedelta(minutes=7),
+            "trips": 3,
+            "cause": Circuit.Cause.REFUSED,
+            "code": "twilio_20003",
+            "detail": "HTTP 401: Authenticate",
+        },
+    )
+
+
+def _copy_people(project: Project, ids: list[int]) -> None:
+    names = [" ".join(_name_of(number)) for number in range(len(ids))]
+    now = _at(time.time() - DAYS * 86400)
+    _copy(
+        "users_recipient (id, project_id, user_id, name, locale, timezone, provisional, created_at)",
+        [
+            _line(ids[n], project.pk, user_id_of(n), name, "en", "Europe/Berlin", "f", now)
+            for n, name in enumerate(names)
+        ],
+    )
+    addresses = [("email", email_of(n), ids[n]) for n in range(len(ids))]
+    addresses += [("sms", phone_of(n), ids[n]) for n in range(min(len(ids), PHONES))]
+    _copy(
+        "users_address (project_id, channel, value, recipient_id)",
+        [_line(project.pk, *address) for address in addresses],
+    )
+
+
+def _batch(project: Project, name: str, made: UUID, status: str, began: float) -> Batch:
+    letter = LETTERS[5]
+    begin = datetime.fromtimestamp(began, UTC)
+    return Batch(
+        id=made,
+        project=project,
+        name=name,
+        status=status,
+        channel=letter.channel,
+        priority=letter.priority,
+        live=True,
+        title="Autumn offers",
+        message="Hello {{ name }},\n\neverything for the garden is 20 percent off until Sunday.",
+        category=letter.category,
+        file_name="newsletter.csv",
+        digest=bytes(32),
+        once_per_address=False,
+        created_at=begin,
+        loaded_at=begin,
+        started_at=begin,
+        resumed_at=begin,
+    )
+
+
+#: Seconds that a call to it takes, mostly.
+_TYPICAL = {"smtp": 0.18, "mailgun": 0.24, "twilio": 0.31, "inbox": 0.003, "sandbox": 0.004}
+
+_SUPPRESSED = Fate(1, "cancelled", kind="permanent", code="suppressed", detail="hard_bounce")
+
+
+class _Shown:
+    """A letter as one person gets it, in cells for COPY."""
+
+    __slots__ = ("address", "html", "message", "metadata", "reference", "title", "url")
+
+    def __init__(self, letter: Letter, shop: str, number: int, chance: int) -> None:
+        name = FIRST_NAMES[number % len(FIRST_NAMES)]
+
+        def fill(text: str) -> str:
+            if "{" not in text:
+                return _escaped(text)
+            return _escaped(text.format(name=name, number=chance, shop=shop))
+
+        self.title, self.message = fill(letter.title), fill(letter.message)
+        self.html, self.url = fill(letter.html), fill(letter.url)
+        self.reference = fill(letter.reference)
+        self.metadata = json.dumps({"origin": "demonstration"}) if chance % 8 == 0 else "{}"
+        self.address = _address(letter.channel, number)
+
+
+def _lane(letter: Letter, live: bool) -> str:
+    return lane_of(letter.channel, letter.priority) if live else SANDBOX_LANE
+
+
+def _address(channel: str, number: int) -> str:
+    if channel == "email":
+        return email_of(number)
+    return phone_of(number) if channel == "sms" else user_id_of(number)
