@@ -86,7 +86,10 @@ WORDS = {
     "app_label": ("notifications", "users"),
 }
 #: Which these are, for pages whose acts are others.
-WORDS_OF = {"notifications_batch_act": {"name": ("pause", "cancel")}}
+WORDS_OF = {
+    "notifications_batch_act": {"name": ("pause", "cancel")},
+    "notifications_bulkaction_move": {"name": ("pause", "stop")},
+}
 #: Django's own, of which nothing is shown: a guard against links without an end, and a redirect to a public page.
 NO_PAGES = {None, "view_on_site"}
 

@@ -39,6 +39,7 @@ KEPT = {
     "axes.accessattempt": {"ip_address"},
     "axes.accesslog": {"ip_address"},
     "auth.group": {"name"},
+    "notifications.bulkaction": {"act"},
     "notifications.pause": {"target"},
     "users.apikey": {"prefix"},
     "users.user": {"password"},

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from uuid_utils.compat import uuid7
 
-from notifications.models import Circuit, Suppression
+from notifications.models import BulkAction, Circuit, Suppression
 from tests.console import ROWS, Page, a_row, pages, registered
 from tests.factories import (
     ApiKeyFactory,
@@ -167,6 +167,8 @@ def _fill(project: Project) -> None:
     ApiKeyFactory(project=project, name="Alice's")
     BatchFactory(project=project, name="Alice's")
     Circuit.objects.create(provider="smtp", sender=project.from_email)
+    reason = {"reason": "Alice asked", "newest_id": uuid7(), "project_ids": [project.pk]}
+    BulkAction.objects.create(id=uuid7(), act="resend", **reason)
 
 
 # --- What is made and changed ----------------------------------------------------------------------------
