@@ -91,6 +91,7 @@ WORDS = {
 WORDS_OF = {
     "notifications_batch_act": {"name": ("pause", "cancel")},
     "notifications_pause_act": {"name": ("pause", "resume")},
+    "notifications_bulkaction_move": {"name": ("pause", "stop")},
 }
 #: Django's own, of which nothing is shown: a guard against links without an end, and a redirect to a public page.
 NO_PAGES = {None, "view_on_site"}

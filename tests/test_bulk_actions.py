@@ -503,6 +503,7 @@ def test_the_preview_counts_by_channel_and_status_and_says_what_is_left_out(user
         "1 more went out already",
         "1: still pending",
         "1: the person was forgotten",
+        f"project: <b>{project.name}</b>",
     ):
         assert words in text, words
 

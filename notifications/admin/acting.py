@@ -44,7 +44,7 @@ class ReasonForm(forms.Form):
     """What everything that is done to notifications has to be told."""
 
     include_arrived = forms.BooleanField(
-        required=False, widget=widgets.UnfoldBooleanWidget, label="A second copy for these as well"
+        required=False, widget=widgets.UnfoldBooleanWidget, label="Send a second copy all the same"
     )
     reason = forms.CharField(
         max_length=LONGEST_REASON,

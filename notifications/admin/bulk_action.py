@@ -34,8 +34,8 @@ from notifications.bulk_actions import HIGHEST_RATE, USUAL_RATE, Preview
 from notifications.explaining import counted, duration
 from notifications.models import BulkAction, Notification
 from users.console import BigTableAdmin, NeverDeleted
-from users.models import User
-from users.reach import project_ids_of
+from users.models import Project, User
+from users.reach import project_ids_of, within
 from users.refusals import Refused
 
 #: Rows that the page of one shows.
@@ -211,7 +211,7 @@ class BulkActionAdmin(BigTableAdmin, NeverDeleted):
             "title": f"{act.verb}?",
             "act": act,
             "preview": found,
-            "filters": words_of(found.query),
+            "filters": words_of(request, found.query),
             "takes": _how_long(found, USUAL_RATE),
             "most_counted": bulk_actions.MOST_COUNTED,
             "form": form,
@@ -244,7 +244,7 @@ class BulkActionAdmin(BigTableAdmin, NeverDeleted):
             "title": Truncator(f"{_verb(bulk_action)}: {bulk_action.reason}").chars(80),
             "subtitle": None,
             "moves": self._open_moves(request, bulk_action),
-            "filters": words_of(bulk_action.selection),
+            "filters": words_of(request, bulk_action.selection),
             "chosen": list_of(bulk_action.selection),
             **self._live_facts(request, bulk_action),
         }
@@ -327,9 +327,13 @@ def _how_long(preview: Preview, rate: float) -> str:
     return duration(timedelta(seconds=preview.seconds(rate) or 0))
 
 
-def words_of(query: dict[str, str]) -> list[tuple[str, str]]:
-    """The filters as a person reads them: `failure code`, `550`."""
-    return [(name.replace("_", " "), value) for name, value in query.items()]
+def words_of(request: HttpRequest, query: dict[str, str]) -> list[tuple[str, str]]:
+    """The filters as a person reads them: `failure code`, `550`. A project by its name, where it is within reach."""
+    words = {name.replace("_", " "): value for name, value in query.items()}
+    if "project" in query:
+        found = within(request.user, Project.objects.filter(pk=query["project"]), "pk")
+        words["project"] = found.values_list("name", flat=True).first() or query["project"]
+    return list(words.items())
 
 
 def list_of(query: dict[str, str]) -> str:

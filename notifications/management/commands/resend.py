@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from tqdm import tqdm
 
 from notifications import batches, bulk_actions
@@ -90,16 +91,18 @@ class Command(BaseCommand):
             self.stdout.write("There is nothing to resend.")
         else:
             asked = (RESEND, query, reach, arrived, _reason(options["reason"]), user)
-            self._carry_out(bulk_actions.make(*asked, options["rate"]))
+            # In one, so that no worker takes it before we do.
+            with transaction.atomic():
+                taken = take(bulk_actions.make(*asked, options["rate"]).pk)
+            self._carry_out(taken)
 
-    def _carry_out(self, bulk_action: BulkAction) -> None:
+    def _carry_out(self, bulk_action: BulkAction | None) -> None:
         """In this process. Interrupted, it is paused, so that no worker goes on with it unasked."""
-        taken = take(bulk_action.pk)
-        if taken is None:
+        if bulk_action is None:
             raise CommandError("A worker has it already; watch it in the console.")
         try:
             with _progress() as on_progress:
-                Carrier(taken, on_progress).carry_on()
+                Carrier(bulk_action, on_progress).carry_on()
         except KeyboardInterrupt:
             bulk_actions.pause(bulk_action, reason="interrupted")
             self._tell(bulk_action)
@@ -178,8 +181,8 @@ def _batch_id(given: str, project: str | None) -> str:
     return str(batch.pk)
 
 
-def _again(id: UUID, user: User) -> BulkAction:
-    """One that was broken off, within the user's reach. Raises CommandError or Refused."""
+def _again(id: UUID, user: User) -> BulkAction | None:
+    """One that was broken off, within the user's reach; None where a worker has it. Raises CommandError or Refused."""
     reach = project_ids_of(user)
     rows = BulkAction.objects.filter(pk=id, act=RESEND.name)
     if reach is not None:
@@ -187,11 +190,12 @@ def _again(id: UUID, user: User) -> BulkAction:
     bulk_action = rows.first()
     if bulk_action is None:
         raise CommandError(f"--go-on: there is no resend {id}.")
-    if bulk_action.status == BulkAction.Status.PAUSED:
-        bulk_actions.resume(bulk_action, user)
-    elif bulk_action.finished_at:
+    if bulk_action.finished_at:
         raise CommandError(f"--go-on: it is {bulk_action.status}.")
-    return bulk_action
+    with transaction.atomic():
+        if bulk_action.status == BulkAction.Status.PAUSED:
+            bulk_actions.resume(bulk_action, user)
+        return take(id)
 
 
 def _told(found: Preview, rate: float) -> list[str]:
