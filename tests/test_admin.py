@@ -594,7 +594,7 @@ def test_what_cannot_be_rendered_is_still_shown(
     def fail(*args: Any) -> None:
         raise ValueError
 
-    monkeypatch.setattr("notifications.admin.preview.render", fail)
+    monkeypatch.setattr("notifications.admin.preview.message_of", fail)
     assert "It cannot be rendered" in page(operator, detail(sent(message="Hello there!")))
 
 

@@ -95,6 +95,8 @@ FORBIDDEN = [
     ("notifications.slots", ("celery", "django"), ""),
     ("notifications.watchdog", ("celery", "django"), ""),
     ("notifications.health", ENGINE, ""),
+    ("notifications.circumstances", (*ENGINE, "celery"), ""),
+    ("notifications.rehearsing", (*ENGINE, "celery"), ""),
     *((place, (*ENGINE, "celery"), "") for place in EDGE),
     # But for the words in which receipts are told.
     (

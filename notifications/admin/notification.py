@@ -14,9 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from notifications import pace, pausing, providers, suppressions
 from notifications.admin.acting import Acting
-from notifications.admin.circuit import holding
 from notifications.admin.listing import (
     BatchFilter,
     ChannelFilter,
@@ -31,10 +29,10 @@ from notifications.admin.listing import (
     time_of,
 )
 from notifications.admin.preview import preview
-from notifications.admin.timeline import MOST_RECEIPTS, timeline
-from notifications.explaining import explain
+from notifications.admin.timeline import timeline
+from notifications.circumstances import MOST_RECEIPTS, explanation_of
 from notifications.finding import found
-from notifications.models import Notification, Pause, Status, Suppression
+from notifications.models import Notification
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted, OfProject
 
@@ -135,35 +133,20 @@ class NotificationAdmin(Acting, OfProject, BigTableAdmin, NeverDeleted):
         return super().change_view(request, object_id, form_url, details)
 
     def _details(self, request: HttpRequest, notification: Notification) -> dict[str, Any]:
-        attempts = list(notification.attempts.all())
-        newest = notification.receipts.order_by("-occurred_at", "-id").defer("raw")
-        receipts = list(newest[:MOST_RECEIPTS])[::-1]
-        suppression = _suppression_of(notification)
+        explanation = explanation_of(notification, timezone.now())
+        receipts = explanation.receipts
         return {
             "title": Truncator(notification.title or first_line(notification.message)).chars(80)
             or str(notification.pk),
             "subtitle": None,
             "notification": notification,
-            "explanation": explain(
-                notification,
-                attempts[-1] if attempts else None,
-                timezone.now(),
-                paused=notification.flow.paused,
-                batch=notification.flow.batch,
-                pause=_pause_of(notification),
-                resent=hasattr(notification, "resent_as"),
-                policy=notification.project.unknown_policy,
-                circuit=holding(notification),
-                limits=pace.limits(notification.flow)
-                if notification.status == Status.PENDING
-                else "",
-                receipts=receipts,
-                suppression=suppression,
-            ),
+            "explanation": explanation.sentence,
             "finished": notification.status in Notification.FINISHED,
             "preview": preview(notification),
             "metadata": json.dumps(notification.metadata, indent=2, ensure_ascii=False),
-            "events": timeline(notification, attempts, receipts, suppression),
+            "events": timeline(
+                notification, explanation.attempts, receipts, explanation.suppression
+            ),
             "most_receipts": MOST_RECEIPTS if len(receipts) == MOST_RECEIPTS else 0,
             "acts": [act for act in self.allowed_acts(request) if not act.obstacle(notification)],
         }
@@ -178,15 +161,3 @@ class NotificationAdmin(Acting, OfProject, BigTableAdmin, NeverDeleted):
         ):
             return found.defer("message", "html", "metadata", "failure_detail")
         return found.select_related("project", "flow__batch", "recipient", "api_key", "resent_as")
-
-
-def _pause_of(notification: Notification) -> Pause | None:
-    """The one that keeps a waiting notification from going out."""
-    if notification.status != Status.PENDING:
-        return None
-    lane = notification.flow.lane
-    return pausing.holding(lane, providers.of_lane(lane) or "")
-
-
-def _suppression_of(notification: Notification) -> Suppression | None:
-    return suppressions.find(notification.project_id, notification.channel, notification.address)
