@@ -19,6 +19,7 @@ from rest_framework.test import APIClient
 
 from notifications import delivery, health, intake, pace, providers, slots
 from notifyproj.postgres.base import rest
+from tests.chromium import browser  # noqa: F401  (a fixture)
 from tests.factories import ApiKeyFactory, ProjectFactory
 from users import authentication
 from users.models import ApiKey, Project
