@@ -107,6 +107,9 @@ FORBIDDEN = [
     ("notifications.hooks", (*ENGINE, "celery", "notifications.models"), ""),
     ("notifications.receipts", ("notifications.delivery", "notifications.queue", "celery"), ""),
     ("notifications.suppressions", (*ENGINE, "celery"), ""),
+    ("notifications.pausing", (*ENGINE, "celery"), ""),
+    ("notifications.admin.chart", ("django", "notifications"), ""),
+    ("notifications.admin.headline", ("django",), ""),
 ]
 
 
