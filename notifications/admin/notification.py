@@ -23,23 +23,11 @@ from django.utils.text import Truncator
 from notifications import pace, suppressions
 from notifications.admin.acts import ACTS, MOST_AT_ONCE, Act, Report, carry_out, plan
 from notifications.admin.circuit import holding
-from notifications.admin.listing import (
-    BatchFilter,
-    ChannelFilter,
-    CreatedFilter,
-    HeldFilter,
-    KindFilter,
-    LedgerChangeList,
-    PriorityFilter,
-    ProjectFilter,
-    RecipientFilter,
-    StatusFilter,
-    time_of,
-)
+from notifications.admin.listing import time_of
+from notifications.admin.notification_list import NotificationChangeList, SelectionFilter
 from notifications.admin.preview import preview
 from notifications.admin.timeline import MOST_RECEIPTS, page_of, timeline
 from notifications.explaining import counted, explain
-from notifications.finding import found
 from notifications.models import Notification, Status, Suppression
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted
@@ -62,26 +50,16 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
         "status_badge", "what", "to", "channel", "project", "provider", "attempts", "created"
     )  # fmt: skip
     list_display_links = ("what",)
-    list_filter = (
-        StatusFilter,
-        HeldFilter,
-        ChannelFilter,
-        PriorityFilter,
-        ProjectFilter,
-        KindFilter,
-        CreatedFilter,
-        RecipientFilter,
-        BatchFilter,
-    )
+    list_filter = (SelectionFilter,)
     list_select_related = ("project",)
     ordering = ("-id",)
     sortable_by = ()
-    # Any field switches the box on; search.py does the finding.
+    # Any field switches the box on; the change list does the finding.
     search_fields = ("id",)
-    search_help_text = "id, e-mail, phone, user id or reference"
+    search_help_text = "e-mail, phone, user id, reference or an id"
     actions = ("resend", "retry", "cancel", "arrived", "give_up")
     change_form_template = "admin/notifications/notification/detail.html"
-    list_before_template = "admin/cut_off.html"
+    list_before_template = "admin/notifications/notification/before_list.html"
     # The detail page shows everything by itself.
     fields = ("id",)
 
@@ -91,15 +69,14 @@ class NotificationAdmin(BigTableAdmin, NeverDeleted):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LedgerChangeList]:
-        return LedgerChangeList
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[NotificationChangeList]:
+        return NotificationChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Notification], search_term: str
     ) -> tuple[QuerySet[Notification], bool]:
-        if not search_term.strip():
-            return queryset, False
-        return queryset.filter(id__in=found(search_term).ids), False
+        """The change list does it, and says what it took the term for."""
+        return queryset, False
 
     # -- the list's columns ---------------------------------------------------------------------------
 
