@@ -573,7 +573,9 @@ def test_the_list_reads_through_an_index(many: None, operator: Client, alice: Pr
     queries = {
         "": "notifications_notification_pkey",
         "?created_from=2026-01-01": "notifications_notification_pkey",
-        f"?project={alice.pk}&status=failed": "notification_status",
+        # Either index has the few that failed.
+        f"?project={alice.pk}&status=failed": "Index",
+        "?status=failed": "notification_trouble",
         f"?recipient={recipient.pk}": "notification_recipient",
         "?held=1": "notification_held",
         "?q=person7@example.com": "notifications_notification_pkey",

@@ -106,6 +106,7 @@ class NotificationChangeList(ChangeList):
     found: Found | None = None
     #: Rows that were looked through, where there are more; and the id of the last.
     cut_off_at = 0
+    has_to_look = False
     looked_to: UUID | None = None
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
@@ -134,7 +135,8 @@ class NotificationChangeList(ChangeList):
             self.found = finding.found(selection.term, project_ids)
             rows = rows.filter(id__in=self.found.ids)
         rows = self._from_cursor(selection.by_index(rows))
-        if selection.has_to_look and not selection.term:
+        self.has_to_look = selection.has_to_look and not selection.term
+        if self.has_to_look:
             rows = self._next(rows)
         return selection.by_looking(rows)
 
@@ -173,17 +175,18 @@ class NotificationChangeList(ChangeList):
 
     def _counted(self) -> int:
         """On the first page, and no further than `MOST_COUNTED`. Of what has to be looked through, the page's own."""
-        is_known = not self.has_more or self.before or self.after or self.cut_off_at
+        is_known = not self.has_more or self.before or self.after or self.has_to_look
         if is_known:
             return len(self.result_list)
-        return min(self.queryset[: MOST_COUNTED + 1].count(), MOST_COUNTED + 1)
+        return int(self.queryset[: MOST_COUNTED + 1].count())
 
     # -- what the templates ask -------------------------------------------------------------------------
 
     @property
     def total(self) -> str:
         """`more than 1,000 notifications`; empty where it is not known."""
-        if self.before or self.after or self.cut_off_at:
+        is_part = self.has_to_look and (self.has_more or self.cut_off_at)
+        if self.before or self.after or is_part:
             return ""
         count = self.result_count
         words = f"{count:,}" if count <= MOST_COUNTED else f"more than {MOST_COUNTED:,}"
