@@ -66,7 +66,9 @@ def explanation_of(
     )
     return Explanation(
         sentence=sentence,
-        held_by=held_by(notification, now, suppression=suppression, **holders),
+        held_by=held_by(
+            notification, now, suppression=_stopping(notification, suppression), **holders
+        ),
         attempts=attempts,
         receipts=receipts,
         suppression=suppression,
@@ -76,6 +78,14 @@ def explanation_of(
 def _receipts_of(notification: Notification) -> list[Receipt]:
     newest = notification.receipts.order_by("-occurred_at", "-id").defer("raw")
     return list(newest[:MOST_RECEIPTS])[::-1]
+
+
+def _stopping(notification: Notification, suppression: Suppression | None) -> Suppression | None:
+    """The one that stops it (suppressions.stopped_by): a mandatory category goes out in spite of some."""
+    is_mandatory = notification.category in notification.project.mandatory_categories
+    if suppression and is_mandatory and suppression.reason not in Suppression.ABSOLUTE:
+        return None
+    return suppression
 
 
 def _holders_of(notification: Notification, names_staff: bool) -> dict[str, Any]:

@@ -15,23 +15,11 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from notifications.admin.acting import Acting
-from notifications.admin.listing import (
-    BatchFilter,
-    ChannelFilter,
-    CreatedFilter,
-    HeldFilter,
-    KindFilter,
-    LedgerChangeList,
-    PriorityFilter,
-    ProjectFilter,
-    RecipientFilter,
-    StatusFilter,
-    time_of,
-)
+from notifications.admin.listing import time_of
+from notifications.admin.notification_list import NotificationChangeList, SelectionFilter
 from notifications.admin.preview import preview
 from notifications.admin.timeline import timeline
 from notifications.circumstances import MOST_RECEIPTS, explanation_of
-from notifications.finding import found
 from notifications.models import Notification
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted, OfProject
@@ -48,25 +36,15 @@ class NotificationAdmin(Acting, OfProject, BigTableAdmin, NeverDeleted):
         "status_badge", "what", "to", "channel", "project", "provider", "attempts", "created"
     )  # fmt: skip
     list_display_links = ("what",)
-    list_filter = (
-        StatusFilter,
-        HeldFilter,
-        ChannelFilter,
-        PriorityFilter,
-        ProjectFilter,
-        KindFilter,
-        CreatedFilter,
-        RecipientFilter,
-        BatchFilter,
-    )
+    list_filter = (SelectionFilter,)
     list_select_related = ("project",)
     ordering = ("-id",)
     sortable_by = ()
-    # Any field switches the box on; search.py does the finding.
+    # Any field switches the box on; the change list does the finding.
     search_fields = ("id",)
-    search_help_text = "id, e-mail, phone, user id or reference"
+    search_help_text = "e-mail, phone, user id, reference or an id"
     change_form_template = "admin/notifications/notification/detail.html"
-    list_before_template = "admin/cut_off.html"
+    list_before_template = "admin/notifications/notification/before_list.html"
     # The detail page shows everything by itself.
     fields = ("id",)
 
@@ -76,15 +54,14 @@ class NotificationAdmin(Acting, OfProject, BigTableAdmin, NeverDeleted):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LedgerChangeList]:
-        return LedgerChangeList
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[NotificationChangeList]:
+        return NotificationChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Notification], search_term: str
     ) -> tuple[QuerySet[Notification], bool]:
-        if not search_term.strip():
-            return queryset, False
-        return queryset.filter(id__in=found(search_term).ids), False
+        """The change list does it, and says what it took the term for."""
+        return queryset, False
 
     # -- the list's columns ---------------------------------------------------------------------------
 

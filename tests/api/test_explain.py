@@ -172,3 +172,17 @@ def test_it_costs_a_bounded_number_of_queries(
     client_of_alice.get(URL.format(notification.pk))
     with django_assert_max_num_queries(8):
         explained(client_of_alice, notification)
+
+
+def test_a_mandatory_category_goes_out_in_spite_of_a_complaint(
+    client_of_alice: APIClient, alice: Project
+) -> None:
+    alice.mandatory_categories = ["receipts"]
+    alice.save()
+    notification = waiting(alice, category="receipts")
+    suppression = SuppressionFactory(
+        project=alice, address=notification.address.lower(), reason="complaint"
+    )
+    assert explained(client_of_alice, notification)["held_by"] is None
+    type(suppression).objects.update(reason="hard_bounce")
+    assert explained(client_of_alice, notification)["held_by"] == "suppression"
