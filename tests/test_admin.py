@@ -1366,3 +1366,18 @@ class _statements:
         values = params if isinstance(params, dict) else tuple(params or ())
         self.sql.append(sql % values if values else sql)
         return execute(sql, params, *rest)
+
+
+def test_the_list_says_what_it_was_narrowed_by(operator: Client) -> None:
+    notification = NotificationFactory(status="failed", failure_kind="permanent")
+    query = f"?status=failed&failure_code=550&project={notification.project_id}&held=1"
+    page = operator.get(LIST + query).content.decode()
+    shown = page[page.index("Shown:") : page.index("Show everything")]
+    for words in (
+        "Status: Failed",
+        "Failure code: 550",
+        f"Project: {notification.project}",
+        "Held",
+    ):
+        assert words in unescape(shown)
+    assert "Shown:" not in operator.get(LIST).content.decode()

@@ -7,6 +7,7 @@ is bounded how much one page looks through, and the page says so; going on to ol
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, cast
 from uuid import UUID
 
@@ -24,6 +25,10 @@ from users.console import MOST_COUNTED, BoundedPaginator
 from users.models import Project, Recipient
 from users.reach import project_ids_of, within
 from users.refusals import Refused
+
+#: Filters that are typed, each with its label.
+_TEXTS = (("failure_code", "Failure code"), ("category", "Category"))
+_PERIOD = (("created_from", "Accepted from"), ("created_to", "Accepted until"))
 
 
 class SelectionFilter(admin.ListFilter):
@@ -53,38 +58,63 @@ class SelectionFilter(admin.ListFilter):
 
     def choices(self, changelist: ChangeList) -> Iterator[dict[str, Any]]:
         """What the template shows: one form, with what was chosen."""
-        given = {name: str(value) for name, value in self.used_parameters.items() if value}
         yield {
-            "given": given,
+            "given": self.given,
             "term": changelist.query,
-            "selects": [
-                ("status", "Status", Status.choices),
-                ("channel", "Channel", Channel.choices),
-                ("priority", "Priority", Priority.choices),
-                ("live", "Kind", [("1", "Live"), ("0", "Test")]),
-                ("project", "Project", self._projects()),
-                ("provider", "Provider", [(name, name) for name in _provider_names()]),
-                ("resent", "Resent", [("1", "Resent since"), ("0", "Not resent")]),
-            ],
-            "texts": [("failure_code", "Failure code"), ("category", "Category")],
-            "batch": self._batch(given.get("batch", "")),
-            "recipient": self._recipient(given.get("recipient", "")),
+            "selects": self.selects,
+            "texts": _TEXTS,
+            "batch": self.batch,
+            "recipient": self.recipient,
         }
+
+    @cached_property
+    def given(self) -> dict[str, str]:
+        return {name: str(value) for name, value in self.used_parameters.items() if value}
+
+    @cached_property
+    def selects(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
+        """Name, label and choices of each."""
+        return [
+            ("status", "Status", Status.choices),
+            ("channel", "Channel", Channel.choices),
+            ("priority", "Priority", Priority.choices),
+            ("live", "Kind", [("1", "Live"), ("0", "Test")]),
+            ("project", "Project", self._projects()),
+            ("provider", "Provider", [(name, name) for name in _provider_names()]),
+            ("resent", "Resent", [("1", "Resent since"), ("0", "Not resent")]),
+        ]
+
+    @property
+    def words(self) -> list[str]:
+        """What was chosen, for who has the form closed: `Status: Failed`."""
+        named = {name: (label, dict(choices)) for name, label, choices in self.selects}
+        named |= {name: (label, {}) for name, label in (*_TEXTS, *_PERIOD)}
+        told = {"held": "Held for an operator"}
+        told["batch"], told["recipient"] = f"Batch: {self.batch}", f"Recipient: {self.recipient}"
+        for name, value in self.given.items():
+            if name in named:
+                label, choices = named[name]
+                told[name] = f"{label}: {choices.get(value, value)}"
+        return [told[name] for name in self.given]
 
     def _projects(self) -> list[tuple[str, str]]:
         projects = within(self.user, Project.objects.all(), "pk")
         return [(str(id), name) for id, name in projects.values_list("id", "name")]
 
-    def _batch(self, given: str) -> str:
+    @cached_property
+    def batch(self) -> str:
         """Its name, where a batch's page has led here."""
+        given = self.given.get("batch", "")
         if not given:
             return ""
         id = as_uuid(given)
         batches = within(self.user, Batch.objects.filter(pk=id)) if id else Batch.objects.none()
         return str(batches.first() or "No such batch")
 
-    def _recipient(self, given: str) -> str:
+    @cached_property
+    def recipient(self) -> str:
         """The name, where a recipient's page has led here."""
+        given = self.given.get("recipient", "")
         if not given:
             return ""
         is_id = given.isascii() and given.isdigit() and len(given) < 19
