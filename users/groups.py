@@ -25,6 +25,7 @@ _OPERATOR = frozenset(
         "notifications.retry_notification",
         "notifications.cancel_notification",
         "notifications.settle_notification",
+        "notifications.export_notification",
         "notifications.view_batch",
         "notifications.send_batch",
         "notifications.download_batch",

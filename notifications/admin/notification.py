@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
 from notifications.admin.acting import Acting
+from notifications.admin.export import Exporting
 from notifications.admin.listing import time_of
 from notifications.admin.notification_list import NotificationChangeList, SelectionFilter
 from notifications.admin.preview import preview
@@ -29,7 +30,7 @@ BEGINNING = 200
 
 
 @admin.register(Notification)
-class NotificationAdmin(Acting, OfProject, BigTableAdmin, NeverDeleted):
+class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDeleted):
     """The ledger is read here, never edited: operators act on it through notifications/changes.py."""
 
     list_display = (
