@@ -1381,3 +1381,18 @@ def test_the_list_says_what_it_was_narrowed_by(operator: Client) -> None:
     ):
         assert words in unescape(shown)
     assert "Shown:" not in operator.get(LIST).content.decode()
+
+
+def test_who_sees_some_projects_looks_through_a_bounded_part_of_the_ledger(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "LOOKED_THROUGH", 3)
+    own = [NotificationFactory() for _ in range(2)]
+    for _ in range(3):
+        NotificationFactory()
+    User.objects.get().projects.set([each.project for each in own])
+    page = operator.get(LIST)
+    assert "looked through" in page.content.decode()
+    assert not page.context["cl"].result_list
+    older = operator.get(LIST + page.context["cl"].older)
+    assert [row.pk for row in older.context["cl"].result_list] == [own[1].pk, own[0].pk]

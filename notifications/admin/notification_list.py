@@ -19,7 +19,14 @@ from django.http import HttpRequest
 from notifications import finding, providers, selecting
 from notifications.admin import listing
 from notifications.finding import Found, as_uuid
-from notifications.models import Batch, Channel, NotificationQuerySet, Priority, Status
+from notifications.models import (
+    Batch,
+    Channel,
+    Notification,
+    NotificationQuerySet,
+    Priority,
+    Status,
+)
 from notifications.selecting import PARAMETERS, Selection
 from users.console import MOST_COUNTED, BoundedPaginator
 from users.models import Project, Recipient
@@ -167,7 +174,8 @@ class NotificationChangeList(ChangeList):
         rows = self._from_cursor(selection.by_index(rows))
         self.has_to_look = selection.has_to_look and not selection.term
         if self.has_to_look:
-            rows = self._next(rows)
+            everything = Notification.objects.all()
+            rows = self._next(rows, self._from_cursor(selection.by_index(everything)))
         return selection.by_looking(rows)
 
     def _from_cursor(self, rows: NotificationQuerySet) -> NotificationQuerySet:
@@ -175,10 +183,12 @@ class NotificationChangeList(ChangeList):
             return rows.filter(id__lt=self.before)
         return rows.reverse().filter(id__gt=self.after) if self.after else rows
 
-    def _next(self, rows: NotificationQuerySet) -> NotificationQuerySet:
-        """As many as a page may look through."""
+    def _next(
+        self, rows: NotificationQuerySet, looked_through: NotificationQuerySet
+    ) -> NotificationQuerySet:
+        """As many as a page may look through, those of projects out of reach counted in."""
         bound = listing.LOOKED_THROUGH
-        beyond = rows.values_list("id", flat=True)[bound - 1 : bound + 1]
+        beyond = looked_through.values_list("id", flat=True)[bound - 1 : bound + 1]
         last = list(beyond)
         if len(last) < 2:
             return rows
