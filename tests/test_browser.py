@@ -10,12 +10,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from notifications import batches, delivery
+from notifications import batches, delivery, receipts
 from notifications.bulk import staged_loading
 from notifications.models import Batch, Notification
 from tests.chromium import Browser, in_chromium, sign_in
 from tests.factories import (
     ApiKeyFactory,
+    AttemptFactory,
     NotificationFactory,
     ProjectFactory,
     RecipientFactory,
@@ -40,19 +41,42 @@ def test_a_key_typed_in_at_docs_sends_a_real_notification(browser: Browser) -> N
     assert browser.loaded_from() == {browser.url}
 
 
-def test_an_operator_finds_a_notification_and_resends_it(browser: Browser) -> None:
+def test_the_customer_says_the_mail_never_came(browser: Browser, settings: Any) -> None:
+    settings.SANDBOX = True
     first = NotificationFactory(
-        address="ada@example.com", status="failed", failure_kind="permanent", lane="sandbox"
+        address="Delivered@sandbox.test",
+        status="failed",
+        failure_kind="temporary",
+        failure_code="452",
+        failure_detail="Mailbox full",
+        provider="smtp",
+        lane="sandbox",
+    )
+    AttemptFactory(
+        notification=first,
+        outcome="temporary",
+        code="452",
+        detail="Mailbox full",
+        finished_at=timezone.now(),
     )
     sign_in(browser)
-    browser.open("/admin/notifications/notification/")
-    browser.type("#searchbar", "ada@example.com" + Keys.ENTER)
+    browser.click("a", "Notifications")
+    browser.type("#searchbar", "Dee Livered <delivered@SANDBOX.test>" + Keys.ENTER)
+    browser.find("body", "e-mail address")
     browser.click("#result_list a", "Hello")
-    browser.click("a, button", "Resend")
-    browser.type("textarea[name=reason]", "The customer asked for it.")
-    browser.click("button[type=submit], input[type=submit]", "Resend")
+    browser.find(".ntf-explanation", "Mailbox full")
+    browser.click("a", "Resend")
+    browser.click("button", "Resend")
+    assert not Notification.objects.filter(resend_of=first), "a reason is asked for"
+    browser.type("textarea[name=reason]", "The mailbox has room again.")
+    browser.click("button", "Resend")
     browser.find("body", "resent")
-    assert Notification.objects.get(resend_of=first).status == "pending"
+    newer = Notification.objects.get(resend_of=first)
+    delivery.drain("sandbox")
+    receipts.apply_all(lambda: False)
+    browser.click("a", str(newer.pk))
+    browser.find(".ntf-state", "Delivered")
+    browser.find(".ntf-timeline", "The mailbox has room again.")
     assert browser.loaded_from() == {browser.url}
 
 
