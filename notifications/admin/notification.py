@@ -17,6 +17,7 @@ from django.utils.text import Truncator
 from notifications import pace, pausing, providers, suppressions
 from notifications.admin.acting import Acting
 from notifications.admin.circuit import holding
+from notifications.admin.export import Exporting
 from notifications.admin.listing import (
     BatchFilter,
     ChannelFilter,
@@ -43,7 +44,7 @@ BEGINNING = 200
 
 
 @admin.register(Notification)
-class NotificationAdmin(Acting, OfProject, BigTableAdmin, NeverDeleted):
+class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDeleted):
     """The ledger is read here, never edited: operators act on it through notifications/changes.py."""
 
     list_display = (
@@ -68,7 +69,7 @@ class NotificationAdmin(Acting, OfProject, BigTableAdmin, NeverDeleted):
     search_fields = ("id",)
     search_help_text = "id, e-mail, phone, user id or reference"
     change_form_template = "admin/notifications/notification/detail.html"
-    list_before_template = "admin/cut_off.html"
+    list_before_template = "admin/notifications/notification/above_list.html"
     # The detail page shows everything by itself.
     fields = ("id",)
 
