@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.contrib import messages
@@ -30,6 +30,7 @@ from notifications.ids import FIRST, LAST
 from notifications.models import Notification, NotificationQuerySet
 from notifications.selecting import PAGING, Selection, chosen, read
 from users.console import ModelAdmin
+from users.models import User
 from users.reach import project_ids_of
 from users.refusals import Refused
 
@@ -76,7 +77,7 @@ class Exporting(ModelAdmin[Any]):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        query = {name: value for name, value in request.GET.items() if name not in PAGING and value}
+        query = _filters(request)
         try:
             lines = exported(query, project_ids_of(request.user))
         except Refused as refusal:
@@ -137,11 +138,16 @@ def _text(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value
 
 
+def _filters(request: HttpRequest) -> dict[str, str]:
+    given = {name: str(value) for name, value in request.GET.items() if name not in PAGING}
+    return {name: value for name, value in given.items() if value}
+
+
 def _log(request: HttpRequest, query: Mapping[str, str]) -> None:
     """It is about no notification alone, so about none."""
     filters = ", ".join(f"{name}={value}" for name, value in query.items())
     LogEntry.objects.create(
-        user_id=request.user.pk,
+        user=cast("User", request.user),
         content_type=get_content_type_for_model(Notification),
         object_repr="notifications",
         action_flag=CHANGE,
