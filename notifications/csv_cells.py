@@ -10,6 +10,18 @@ from typing import Any
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
+class Line:
+    """What csv writes into: it returns the line instead of keeping it."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def text(value: Any) -> Any:
+    """A moment as RFC 3339 spells it; anything else as it is."""
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
 def defused(cells: Iterable[Any]) -> list[Any]:
     """The cells, with an apostrophe before those texts that a spreadsheet would compute. Phone numbers stay as they are."""
     return [_defused(cell) for cell in cells]

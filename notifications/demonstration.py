@@ -87,6 +87,7 @@ KEEP_STATISTICS = (
     "ANALYZE notifications_notification, notifications_attempt, notifications_receipt, notifications_suppression, "
     "users_recipient, users_address, notifications_flow, notifications_batch"
 )
+KEEP_STATISTICS_OF_COUNTS = "ANALYZE notifications_hourlycount, notifications_callcount"
 
 
 @dataclass
@@ -140,10 +141,15 @@ def seed(
             _store(chunk)
         advance(stored)
     teller.finish()
-    with connection.cursor() as cursor:
-        cursor.execute(KEEP_STATISTICS)
+    _execute(KEEP_STATISTICS)
     counting.recount(newest - timedelta(days=DAYS, hours=1))
     counting.count(sys.maxsize)
+    _execute(KEEP_STATISTICS_OF_COUNTS)
+
+
+def _execute(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
 
 
 def _refuse_where_it_could_harm(names: Iterable[str]) -> None:
@@ -373,12 +379,14 @@ class Teller:
             delivered = _at(min(ended + later, self.newest))
             if story.letter.channel == "in_app" and draw.random() < 0.6:
                 read = _at(min(self.newest, story.accepted + 60 + draw.random() * 40_000))
+        was_taken = bool(story.fate.calls) and story.fate.calls[-1].outcome == "accepted"
         return {
             "flow_id": flow,
             "row_number": row,
             "scheduled_for": None,
             "due_at": _at(story.accepted),
-            "sent_at": _at(ended) if status in ("sent", "delivered") else None,
+            # Kept where a receipt has failed it since.
+            "sent_at": _at(ended) if was_taken else None,
             "delivered_at": delivered,
             "read_at": read,
             "review_at": None,

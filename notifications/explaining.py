@@ -115,6 +115,36 @@ def explain(
             return _unknown(notification, last, now, resent, policy)
 
 
+def held_by(
+    notification: Notification,
+    now: datetime,
+    *,
+    paused: bool = False,
+    circuit: Circuit | None = None,
+    limits: str = "",
+    batch: Batch | None = None,
+    pause: Pause | None = None,
+    suppression: Suppression | None = None,
+) -> str:
+    """What keeps a waiting notification from going out: `expiry`, `worker` (one has just taken it), `suppression`, `batch`,
+    `pause` (of its lane or provider), `flow`, `schedule` (its time is ahead), `circuit` or `rate`; empty: nothing does.
+    """
+    is_ahead = notification.due_at > now
+    reasons = {
+        "expiry": _is_too_late(notification, now),
+        "worker": bool(notification.leased_until and notification.leased_until > now),
+        "suppression": suppression is not None,
+        "batch": bool(batch and batch.status != Batch.Status.RUNNING),
+        "pause": pause is not None,
+        "flow": paused,
+        "schedule": is_ahead,
+        "circuit": circuit is not None,
+        "rate": bool(limits),
+    }
+    is_waiting = notification.status == Status.PENDING and not notification.erased_at
+    return next((name for name, holds in reasons.items() if is_waiting and holds), "")
+
+
 def _pending(
     notification: Notification,
     last: Attempt | None,
@@ -125,20 +155,30 @@ def _pending(
     batch: Batch | None,
     pause: Pause | None,
 ) -> str:
-    if _is_too_late(notification, now):
-        return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
-    if notification.leased_until and notification.leased_until > now:
-        return "Being prepared: a worker has just taken it."
-    if batch and batch.status != Batch.Status.RUNNING:
-        return _waits_for(batch)
-    if pause:
-        return f"Held: {paused_by(pause, now)}. It goes out once that is resumed.{_until(notification)}"
-    if paused:
-        return f"Held: its flow is paused. It goes out once somebody lets the flow run again.{_until(notification)}"
-    if circuit and notification.due_at <= now:
-        return f"Held: {trouble(circuit, now)}. That costs it no attempt.{_until(notification)}"
-    if limits and notification.due_at <= now:
-        return f"Waiting for its turn. {limits}{_until(notification)}"
+    holder = held_by(
+        notification,
+        now,
+        paused=paused,
+        circuit=circuit,
+        limits=limits,
+        batch=batch,
+        pause=pause,
+    )
+    match holder:
+        case "expiry":
+            return f"Too late: it was worth sending until {moment(notification.expires_at)}, and expires within seconds."
+        case "worker":
+            return "Being prepared: a worker has just taken it."
+        case "batch" if batch:
+            return _waits_for(batch)
+        case "pause" if pause:
+            return f"Held: {paused_by(pause, now)}. It goes out once that is resumed.{_until(notification)}"
+        case "flow":
+            return f"Held: its flow is paused. It goes out once somebody lets the flow run again.{_until(notification)}"
+        case "circuit" if circuit:
+            return f"Held: {trouble(circuit, now)}. That costs it no attempt.{_until(notification)}"
+        case "rate":
+            return f"Waiting for its turn. {limits}{_until(notification)}"
     when = _when(notification, last, now)
     held = f" At present {trouble(circuit, now)}." if circuit else ""
     return f"{when}{_in_brackets(notification, last)}.{held}{_until(notification)}"

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from django.db.models import F, Q, Sum
+from django.db.models.functions import TruncDay
 
 from notifications.counting import settled_after
 from notifications.models import Attempt, CallCount, CountedHour, HourlyCount
@@ -66,10 +67,12 @@ def accepted(
     project_ids: Sequence[int] | None = None,
     *,
     live: bool | None = None,
+    daily: bool = False,
 ) -> list[Hour]:
     """The notifications of each hour that began in [since, until), oldest first; `since` is rounded down to its hour.
 
-    Of all projects where none are given. Raises ValueError for a division that there is not.
+    Of all projects where none are given; `daily` adds up the hours of each day (UTC), which then stands in `hour`.
+    Raises ValueError for a division that there is not.
     """
     if by not in DIVISIONS:
         raise ValueError(f"{by!r} is none of {', '.join(DIVISIONS)}")
@@ -79,8 +82,10 @@ def accepted(
     if live is not None:
         counted = counted.filter(live=live)
     found: dict[tuple[datetime, str], dict[str, int]] = defaultdict(dict)
-    rows = counted.values_list("hour", by, F("status")).annotate(number=Sum("count"))
-    for hour, key, status, number in rows.order_by("hour", by, "status"):
+    moment = TruncDay("hour", tzinfo=UTC) if daily else F("hour")
+    rows = counted.annotate(moment=moment).values_list("moment", by, F("status"))
+    sums = rows.annotate(number=Sum("count")).order_by("moment", by, "status")
+    for hour, key, status, number in sums:
         found[hour, key][status] = number
     return [Hour(hour, key, counts) for (hour, key), counts in found.items()]
 

@@ -406,7 +406,7 @@ class Notification(models.Model):
             ("retry_notification", "Can have a waiting notification tried now"),
             ("cancel_notification", "Can cancel a waiting notification"),
             ("settle_notification", "Can say what became of an unknown notification"),
-            ("export_notification", "Can export notifications as CSV"),
+            ("export_notification", "Can download notifications, with their addresses"),
         )
         indexes = (
             # queue.CLAIM: the next due rows of one flow.

@@ -39,10 +39,12 @@ class Selection:
     resent: bool | None = None
 
     def within(self, project_ids: Sequence[int] | None) -> Selection:
-        """Who sees one project alone finds its rows by the project's own index."""
-        if project_ids is None or len(project_ids) != 1 or "project_id" in self.columns:
+        """Who sees one project alone finds its rows by the project's own index; of several, by looking."""
+        if project_ids is None or "project_id" in self.columns:
             return self
-        return replace(self, columns={**self.columns, "project_id": project_ids[0]})
+        is_one = len(project_ids) == 1
+        reach = {"project_id": project_ids[0]} if is_one else {"project_id__in": list(project_ids)}
+        return replace(self, columns={**self.columns, **reach})
 
     def index(self) -> tuple[str, ...]:
         """The columns of the index that leaves the fewest rows to look at; none: the primary key, for a period."""

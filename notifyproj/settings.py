@@ -412,6 +412,7 @@ SPECTACULAR_SETTINGS = {
         "PriorityEnum": "notifications.models.Priority",
         "StatusEnum": "notifications.models.Status",
         "BatchStatusEnum": "notifications.models.Batch.Status",
+        "ReasonEnum": "notifications.models.Suppression.Reason",
     },
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,8 @@ from pytest_django import DjangoAssertNumQueries
 from uuid_utils.compat import uuid7
 
 from notifications import finding
-from notifications.admin import listing
+from notifications.admin import listing, notification_list
+from notifications.admin.notification import NotificationAdmin
 from notifications.admin.preview import sms_length
 from notifications.ids import first_of
 from notifications.models import Circuit, Flow, Notification, Pace
@@ -35,7 +37,7 @@ from tests.factories import (
     SuppressionFactory,
     UserFactory,
 )
-from users import console, groups
+from users import groups
 from users.models import ApiKey, Project, Recipient, User
 
 LIST = "/admin/notifications/notification/"
@@ -118,6 +120,12 @@ def choose(client: Client, name: str, *notifications: Notification, **data: Any)
 def rows(text: str) -> set[UUID]:
     """The notifications that a list shows."""
     return {UUID(id) for id in re.findall(rf"{LIST}([0-9a-f-]{{36}})/change/", text)}
+
+
+def _link(text: str, shown: str) -> str:
+    """The query of the page's link with this text; empty where there is none."""
+    found = re.findall(rf'<a [^>]*href="([^"]*)">{text}</a>', shown)
+    return unescape(found[0]) if found else ""
 
 
 def failed(**fields: Any) -> Notification:
@@ -287,7 +295,7 @@ def test_the_list_asks_the_same_few_queries_however_many_rows_it_shows(
 ) -> None:
     for _ in range(12):
         sent()
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(8):
         assert len(rows(page(operator, LIST))) == 12
 
 
@@ -300,19 +308,29 @@ def test_the_list_and_a_confirmation_fetch_no_long_texts(operator: Client) -> No
 
 
 def test_counting_stops_at_a_bound(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "MOST_COUNTED", 3)
+    monkeypatch.setattr(notification_list, "MOST_COUNTED", 3)
+    monkeypatch.setattr(NotificationAdmin, "list_per_page", 2)
     for _ in range(5):
         sent()
-    assert "more than 3 notifications" in page(operator, LIST)
-
-
-def test_no_count_goes_over_the_whole_table(operator: Client) -> None:
-    sent()
     with _statements() as statements:
-        page(operator, f"{LIST}?status=sent&p=1&_facets=True")
+        assert "more than 3 notifications" in page(operator, LIST)
     counts = [sql for sql in statements if "COUNT(" in sql and "notifications_notification" in sql]
-    assert counts
-    assert all(f"LIMIT {console.MOST_COUNTED + 1}" in sql for sql in counts)
+    assert len(counts) == 1
+    assert "LIMIT 4" in counts[0]
+
+
+def test_nothing_is_counted_on_the_later_pages_nor_where_rows_are_looked_through(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NotificationAdmin, "list_per_page", 2)
+    monkeypatch.setattr(listing, "LOOKED_THROUGH", 3)
+    made = [sent(provider="smtp") for _ in range(5)]
+    for query in (f"before={made[4].pk}", f"after={made[0].pk}", "provider=smtp"):
+        with _statements() as statements:
+            assert len(rows(page(operator, f"{LIST}?{query}&_facets=True"))) == 2
+        assert not any(
+            "COUNT(" in sql and "notifications_notification" in sql for sql in statements
+        )
 
 
 @pytest.mark.parametrize(
@@ -383,17 +401,61 @@ def test_a_nonsensical_query_is_no_fault(operator: Client, query: str) -> None:
 def test_a_filter_without_an_index_looks_at_a_bounded_number_of_rows_and_says_so(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = failed()
+    old = failed(provider="acme", reference="acme-1")
     newer = [sent() for _ in range(3)]
     monkeypatch.setattr(listing, "LOOKED_THROUGH", 3)
-    shown = page(operator, f"{LIST}?status=failed")
+    shown = page(operator, f"{LIST}?provider=acme")
     assert old.pk not in rows(shown)
-    assert "Only the newest 3 were looked through" in shown
-    assert old.pk in rows(page(operator, f"{LIST}?status=failed&project={old.project_id}"))
+    assert "Only 3 were looked through" in shown
+    assert old.pk in rows(page(operator, LIST + _link("Older", shown)))
+    for query in ("status=failed", "failure_code=550", f"project={old.project_id}", "q=acme-1"):
+        assert old.pk in rows(page(operator, f"{LIST}?{query}&provider=acme"))
     assert "looked through" not in page(operator, LIST)
     assert rows(page(operator, f"{LIST}?status=sent")) == {
         notification.pk for notification in newer
     }
+
+
+def test_pages_go_on_by_key_and_back_with_all_filters_kept(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NotificationAdmin, "list_per_page", 2)
+    made = [sent(reference="r", channel="in_app") for _ in range(5)]
+    sent(reference="r")
+    first = page(operator, f"{LIST}?q=r&channel=in_app")
+    assert rows(first) == {made[4].pk, made[3].pk}
+    assert not _link("Newer", first)
+    # Somebody sends another one meanwhile: the next page shows what came before the first one's last, all the same.
+    sent(reference="r", channel="in_app")
+    second = page(operator, LIST + _link("Older", first))
+    assert rows(second) == {made[2].pk, made[1].pk}
+    third = page(operator, LIST + _link("Older", second))
+    assert rows(third) == {made[0].pk}
+    assert not _link("Older", third)
+    back = page(operator, LIST + _link("Newer", third))
+    assert rows(back) == rows(second)
+    assert "channel=in_app" in _link("Newest", third)
+    assert "before" not in _link("Newest", third)
+
+
+def test_a_filter_that_makes_no_sense_is_named_and_shows_nothing(operator: Client) -> None:
+    sent()
+    shown = page(operator, f"{LIST}?status=nonsense")
+    assert "The filter status must be one of pending, sending" in shown
+    assert not rows(shown)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "status=failed&provider=smtp&channel=email", "failure_code=550&resent=0", "held=1"],
+)
+def test_the_list_asks_at_most_eight_queries(
+    operator: Client, query: str, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    for _ in range(52):
+        failed(provider="smtp")
+    with django_assert_max_num_queries(8):
+        page(operator, f"{LIST}?{query}")
 
 
 # --- Searching -------------------------------------------------------------------------------------------------
@@ -407,7 +469,16 @@ def test_a_filter_without_an_index_looks_at_a_bounded_number_of_rows_and_says_so
         ("Ada@EXAMPLE.com", {"address": "Ada@example.com"}),
         ("+1 500 555 0006", {"address": "+15005550006", "channel": "sms"}),
         ("(500) 555-0006", {"address": "+15005550006", "channel": "sms"}),
+        ("ada@example.com", {"address": "Ada@example.com"}),
+        ("ada.lovelace@example.com", {"address": "Ada.Lovelace@example.com"}),
+        ("Ada <ada@example.com>,", {"address": "ada@example.com"}),
+        ("ada @ example . com", {"address": "ada@example.com"}),
+        ("0049 170 123-45 67", {"address": "+491701234567", "channel": "sms"}),
+        ("49 170 1234567", {"address": "+491701234567", "channel": "sms"}),
         ("order-4711", {"reference": "order-4711"}),
+        ("SM123", {"provider_message_id": "SM123"}),
+        ("<1@mail.example>", {"provider_message_id": "1@mail.example"}),
+        ("1@mail.example", {"provider_message_id": "<1@mail.example>"}),
     ],
 )
 def test_the_search_recognises_what_is_typed(
@@ -440,9 +511,17 @@ def test_search_and_filter_work_together(operator: Client) -> None:
 
 def test_what_is_not_there_is_not_found(operator: Client) -> None:
     sent()
-    found = page(operator, f"{LIST}?q=nobody")
+    found = page(operator, f"{LIST}?q=nobody@EXAMPLE.com")
     assert not rows(found)
-    assert "Nothing matches" in found
+    looked_for = "an e-mail address (nobody@example.com), a reference, a user id or a provider"
+    assert f"Nothing found. It was looked for as {looked_for}" in found
+
+
+def test_the_search_says_what_it_took_the_term_for(operator: Client) -> None:
+    sent(address="+15005550006", channel="sms")
+    sent(reference="(500) 555-0006")
+    shown = operator.get(LIST, {"q": "(500) 555-0006"}).content.decode()
+    assert "Found as a phone number (+15005550006) or a reference." in shown
 
 
 @pytest.fixture
@@ -496,7 +575,9 @@ def test_the_list_reads_through_an_index(many: None, operator: Client, alice: Pr
     queries = {
         "": "notifications_notification_pkey",
         "?created_from=2026-01-01": "notifications_notification_pkey",
-        f"?project={alice.pk}&status=failed": "notification_status",
+        # Either index has the few that failed.
+        f"?project={alice.pk}&status=failed": "Index",
+        "?status=failed": "notification_trouble",
         f"?recipient={recipient.pk}": "notification_recipient",
         "?held=1": "notification_held",
         "?q=person7@example.com": "notifications_notification_pkey",
@@ -594,7 +675,7 @@ def test_what_cannot_be_rendered_is_still_shown(
     def fail(*args: Any) -> None:
         raise ValueError
 
-    monkeypatch.setattr("notifications.admin.preview.render", fail)
+    monkeypatch.setattr("notifications.admin.preview.message_of", fail)
     assert "It cannot be rendered" in page(operator, detail(sent(message="Hello there!")))
 
 
@@ -1285,3 +1366,33 @@ class _statements:
         values = params if isinstance(params, dict) else tuple(params or ())
         self.sql.append(sql % values if values else sql)
         return execute(sql, params, *rest)
+
+
+def test_the_list_says_what_it_was_narrowed_by(operator: Client) -> None:
+    notification = NotificationFactory(status="failed", failure_kind="permanent")
+    query = f"?status=failed&failure_code=550&project={notification.project_id}&held=1"
+    page = operator.get(LIST + query).content.decode()
+    shown = page[page.index("Shown:") : page.index("Show everything")]
+    for words in (
+        "Status: Failed",
+        "Failure code: 550",
+        f"Project: {notification.project}",
+        "Held",
+    ):
+        assert words in unescape(shown)
+    assert "Shown:" not in operator.get(LIST).content.decode()
+
+
+def test_who_sees_some_projects_looks_through_a_bounded_part_of_the_ledger(
+    operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "LOOKED_THROUGH", 3)
+    own = [NotificationFactory() for _ in range(2)]
+    for _ in range(3):
+        NotificationFactory()
+    User.objects.get().projects.set([each.project for each in own])
+    page = operator.get(LIST)
+    assert "looked through" in page.content.decode()
+    assert not page.context["cl"].result_list
+    older = operator.get(LIST + page.context["cl"].older)
+    assert [row.pk for row in older.context["cl"].result_list] == [own[1].pk, own[0].pk]

@@ -209,7 +209,8 @@ def test_the_page_asks_the_same_few_queries_however_many_receipts_there_are(
 def test_of_very_many_receipts_the_newest_are_shown_and_the_page_says_so(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifications.admin.notification.MOST_RECEIPTS", 2)
+    for module in ("notifications.circumstances", "notifications.admin.notification"):
+        monkeypatch.setattr(f"{module}.MOST_RECEIPTS", 2)
     notification = delivered()
     for minutes, event in ((3, "delivered"), (2, "opened"), (1, "complained")):
         occurred = timezone.now() - timedelta(minutes=minutes)

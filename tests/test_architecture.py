@@ -95,6 +95,8 @@ FORBIDDEN = [
     ("notifications.slots", ("celery", "django"), ""),
     ("notifications.watchdog", ("celery", "django"), ""),
     ("notifications.health", ENGINE, ""),
+    ("notifications.circumstances", (*ENGINE, "celery"), ""),
+    ("notifications.rehearsing", (*ENGINE, "celery"), ""),
     *((place, (*ENGINE, "celery"), "") for place in EDGE),
     # But for the words in which receipts are told.
     (
@@ -105,6 +107,9 @@ FORBIDDEN = [
     ("notifications.hooks", (*ENGINE, "celery", "notifications.models"), ""),
     ("notifications.receipts", ("notifications.delivery", "notifications.queue", "celery"), ""),
     ("notifications.suppressions", (*ENGINE, "celery"), ""),
+    ("notifications.pausing", (*ENGINE, "celery"), ""),
+    ("notifications.admin.chart", ("django", "notifications"), ""),
+    ("notifications.admin.headline", ("django",), ""),
 ]
 
 

@@ -112,7 +112,7 @@ def test_many_go_in_small_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
         q for q in queries if q["sql"].startswith('DELETE FROM "notifications_notification"')
     ]
     assert len(deletes) == 3
-    assert len(queries) < 45
+    assert len(queries) < 50
 
 
 def test_a_run_ends_in_time_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

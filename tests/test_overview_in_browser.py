@@ -11,16 +11,10 @@ from django.utils import timezone
 from notifications import pausing
 from notifications.models import LANES, Heartbeat, HourlyCount, Pause
 from notifyproj.version import VERSION
+from tests.chromium import Browser, in_chromium, sign_in
 from tests.factories import NotificationFactory, ProjectFactory
-from tests.test_browser import MISSING, Browser, browser, sign_in
 
-__all__ = ["browser"]
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(bool(MISSING), reason=f"no {' and no '.join(MISSING)} on this machine"),
-]
+pytestmark = in_chromium
 
 #: As if the operator had looked at something else for a moment, and came back.
 LOOK_NOW = "document.dispatchEvent(new Event('visibilitychange'))"

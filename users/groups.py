@@ -1,5 +1,5 @@
-"""The two groups of staff: `operator` looks, resends, retries, cancels, settles, exports, pauses, probes, sends to many,
-and says which addresses are not written to; `administrator` does everything.
+"""The two groups of staff: `operator` looks, resends, retries, cancels, settles, pauses, probes, sends to many, and
+says which addresses are not written to; `administrator` does everything.
 
 Both are brought up to date after every migration. What is listed here is added when it is missing, so that a
 new version's permissions reach the staff without anybody's doing; what an administrator added by hand is

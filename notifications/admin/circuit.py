@@ -16,23 +16,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from notifications import changes, providers
+from notifications import changes
 from notifications.explaining import duration, next_try
-from notifications.models import SANDBOX_LANE, Channel, Circuit, Notification, Status
+from notifications.models import Circuit
 from users.console import NeverDeleted
 from users.models import Project
 from users.reach import project_ids_of, within
 from users.refusals import Refused
-
-
-def holding(notification: Notification) -> Circuit | None:
-    """The open circuit that keeps a waiting notification from being claimed (queue.SENDER)."""
-    if notification.status != Status.PENDING or notification.flow.lane == SANDBOX_LANE:
-        return None
-    provider = providers.for_channel(notification.channel)
-    sender = notification.project.from_email if notification.channel == Channel.EMAIL else ""
-    of_sender = Circuit.objects.filter(provider=provider or "", sender=sender)
-    return of_sender.filter(open_until__isnull=False).first()
 
 
 @admin.register(Circuit)

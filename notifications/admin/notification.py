@@ -14,28 +14,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from notifications import pace, pausing, providers, suppressions
 from notifications.admin.acting import Acting
-from notifications.admin.circuit import holding
 from notifications.admin.export import Exporting
-from notifications.admin.listing import (
-    BatchFilter,
-    ChannelFilter,
-    CreatedFilter,
-    HeldFilter,
-    KindFilter,
-    LedgerChangeList,
-    PriorityFilter,
-    ProjectFilter,
-    RecipientFilter,
-    StatusFilter,
-    time_of,
-)
+from notifications.admin.listing import time_of
+from notifications.admin.notification_list import NotificationChangeList, SelectionFilter
 from notifications.admin.preview import preview
-from notifications.admin.timeline import MOST_RECEIPTS, timeline
-from notifications.explaining import explain
-from notifications.finding import found
-from notifications.models import Notification, Pause, Status, Suppression
+from notifications.admin.timeline import timeline
+from notifications.circumstances import MOST_RECEIPTS, explanation_of
+from notifications.models import Notification
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted, OfProject
 
@@ -51,25 +37,15 @@ class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDelete
         "status_badge", "what", "to", "channel", "project", "provider", "attempts", "created"
     )  # fmt: skip
     list_display_links = ("what",)
-    list_filter = (
-        StatusFilter,
-        HeldFilter,
-        ChannelFilter,
-        PriorityFilter,
-        ProjectFilter,
-        KindFilter,
-        CreatedFilter,
-        RecipientFilter,
-        BatchFilter,
-    )
+    list_filter = (SelectionFilter,)
     list_select_related = ("project",)
     ordering = ("-id",)
     sortable_by = ()
-    # Any field switches the box on; search.py does the finding.
+    # Any field switches the box on; the change list does the finding.
     search_fields = ("id",)
-    search_help_text = "id, e-mail, phone, user id or reference"
+    search_help_text = "e-mail, phone, user id, reference or an id"
     change_form_template = "admin/notifications/notification/detail.html"
-    list_before_template = "admin/notifications/notification/above_list.html"
+    list_before_template = "admin/notifications/notification/before_list.html"
     # The detail page shows everything by itself.
     fields = ("id",)
 
@@ -79,15 +55,14 @@ class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDelete
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[LedgerChangeList]:
-        return LedgerChangeList
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[NotificationChangeList]:
+        return NotificationChangeList
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Notification], search_term: str
     ) -> tuple[QuerySet[Notification], bool]:
-        if not search_term.strip():
-            return queryset, False
-        return queryset.filter(id__in=found(search_term).ids), False
+        """The change list does it, and says what it took the term for."""
+        return queryset, False
 
     # -- the list's columns ---------------------------------------------------------------------------
 
@@ -136,35 +111,20 @@ class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDelete
         return super().change_view(request, object_id, form_url, details)
 
     def _details(self, request: HttpRequest, notification: Notification) -> dict[str, Any]:
-        attempts = list(notification.attempts.all())
-        newest = notification.receipts.order_by("-occurred_at", "-id").defer("raw")
-        receipts = list(newest[:MOST_RECEIPTS])[::-1]
-        suppression = _suppression_of(notification)
+        explanation = explanation_of(notification, timezone.now())
+        receipts = explanation.receipts
         return {
             "title": Truncator(notification.title or first_line(notification.message)).chars(80)
             or str(notification.pk),
             "subtitle": None,
             "notification": notification,
-            "explanation": explain(
-                notification,
-                attempts[-1] if attempts else None,
-                timezone.now(),
-                paused=notification.flow.paused,
-                batch=notification.flow.batch,
-                pause=_pause_of(notification),
-                resent=hasattr(notification, "resent_as"),
-                policy=notification.project.unknown_policy,
-                circuit=holding(notification),
-                limits=pace.limits(notification.flow)
-                if notification.status == Status.PENDING
-                else "",
-                receipts=receipts,
-                suppression=suppression,
-            ),
+            "explanation": explanation.sentence,
             "finished": notification.status in Notification.FINISHED,
             "preview": preview(notification),
             "metadata": json.dumps(notification.metadata, indent=2, ensure_ascii=False),
-            "events": timeline(notification, attempts, receipts, suppression),
+            "events": timeline(
+                notification, explanation.attempts, receipts, explanation.suppression
+            ),
             "most_receipts": MOST_RECEIPTS if len(receipts) == MOST_RECEIPTS else 0,
             "acts": [act for act in self.allowed_acts(request) if not act.obstacle(notification)],
         }
@@ -179,15 +139,3 @@ class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDelete
         ):
             return found.defer("message", "html", "metadata", "failure_detail")
         return found.select_related("project", "flow__batch", "recipient", "api_key", "resent_as")
-
-
-def _pause_of(notification: Notification) -> Pause | None:
-    """The one that keeps a waiting notification from going out."""
-    if notification.status != Status.PENDING:
-        return None
-    lane = notification.flow.lane
-    return pausing.holding(lane, providers.of_lane(lane) or "")
-
-
-def _suppression_of(notification: Notification) -> Suppression | None:
-    return suppressions.find(notification.project_id, notification.channel, notification.address)

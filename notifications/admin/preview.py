@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from uuid import UUID
 
-from django.conf import settings
-
+from notifications.content import message_of
 from notifications.explaining import counted
 from notifications.models import Channel, Notification
 from notifications.providers.base import Message
-from notifications.rendering import render
 from notifications.sms_segments import segments
 
 #: Stands first in the frame, so that it holds for all that follows: nothing is loaded and nothing runs, on top of
@@ -20,21 +17,6 @@ _NOTHING_IS_LOADED = (
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">"
     '<meta name="referrer" content="no-referrer">'
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What rendering reads (rendering.Content)."""
-
-    id: UUID
-    channel: str
-    address: str
-    title: str
-    message: str
-    html: str
-    from_email: str
-    from_name: str
-    reply_to: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +33,7 @@ def preview(notification: Notification) -> Preview | None:
     if notification.erased_at:
         return None
     try:
-        message = render(_content(notification), settings.DEFAULT_FROM_EMAIL)
+        message = message_of(notification)
     except Exception:
         return None
     return Preview(
@@ -64,21 +46,6 @@ def preview(notification: Notification) -> Preview | None:
 def harmless(html: str) -> str:
     """For the `srcdoc` of a frame with `sandbox=""`: it shows itself, and loads and runs nothing."""
     return _NOTHING_IS_LOADED + html
-
-
-def _content(notification: Notification) -> Content:
-    project = notification.project
-    return Content(
-        id=notification.id,
-        channel=notification.channel,
-        address=notification.address,
-        title=notification.title,
-        message=notification.message,
-        html=notification.html,
-        from_email=project.from_email,
-        from_name=project.from_name,
-        reply_to=project.reply_to,
-    )
 
 
 def sms_length(text: str) -> str:

@@ -17,8 +17,6 @@ from notifications.explaining import duration
 from notifications.models import Attempt, Notification, Receipt, Suppression
 from notifications.providers.events import REFUSED, EventType
 
-#: Of the receipts, the newest so many are shown: a newsletter may be opened thousands of times.
-MOST_RECEIPTS = 100
 #: A receipt that comes so long after what it tells says how long.
 LATE = timedelta(seconds=10)
 

@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from notifications.api.errors import explained
+from notifications.api.explanations import refuse_dry_run
 from notifications.api.parsing import ManyJSONParser, check
 from notifications.api.serializers import (
     NotificationInput,
@@ -164,6 +165,7 @@ class NotificationBatchViewSet(NeedsLength, WithQuotaHeaders, viewsets.ViewSet):
     scopes = {"create": Scope.SEND}
 
     def create(self, request: Request) -> Response:
+        refuse_dry_run(request.query_params)
         key = idempotency_key_of(request, LONGEST_KEY)
         items = _items_of(request.data)
         charge(request, _cost_of(items) - 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from django.db.models import TextChoices
@@ -26,6 +25,8 @@ from users.models import Scope
 LATELY, LONGEST = timedelta(hours=24), timedelta(days=400)
 #: Periods up to this long are told by the hour, where nothing is said; and where it is asked for.
 BY_HOUR_UP_TO, LONGEST_BY_HOUR = timedelta(days=8), timedelta(days=31)
+
+_NONE = dict.fromkeys(Status.values, 0)
 
 
 class Division(TextChoices):
@@ -149,26 +150,20 @@ def _with_period(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer(asked: dict[str, Any], project_id: int) -> dict[str, Any]:
-    since, until, by = asked["from"], asked["to"], str(asked["by"])
-    hours = figures.accepted(since, until, by, [project_id], live=asked.get("live"))
+    since, until, by, interval = asked["from"], asked["to"], str(asked["by"]), asked["interval"]
+    counts = figures.accepted(
+        since, until, by, [project_id], live=asked.get("live"), daily=interval == Interval.DAY
+    )
     return {
         "from": since,
         "to": until,
         "by": by,
-        "interval": asked["interval"],
-        "results": _results(hours, by, asked["interval"]),
+        "interval": interval,
+        "results": [_result(by, count) for count in counts],
         "counted_at": figures.counted_at(since, until),
     }
 
 
-def _results(hours: list[figures.Hour], by: str, interval: str) -> list[dict[str, Any]]:
-    none = dict.fromkeys(Status.values, 0)
-    found: dict[tuple[datetime, str], dict[str, int]] = defaultdict(lambda: dict(none))
-    for hour, key, counts in hours:
-        at = hour.replace(hour=0) if interval == Interval.DAY else hour
-        for status, number in counts.items():
-            found[at, key][status] += number
-    return [
-        {"at": at, by: key, "total": sum(counts.values()), **counts}
-        for (at, key), counts in sorted(found.items())
-    ]
+def _result(by: str, count: figures.Hour) -> dict[str, Any]:
+    total = sum(count.counts.values())
+    return {"at": count.hour, by: count.key, "total": total} | _NONE | count.counts

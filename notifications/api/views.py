@@ -23,6 +23,13 @@ from rest_framework.response import Response
 
 from notifications import changes, intake
 from notifications.api.errors import CONTENT_TYPE
+from notifications.api.explanations import (
+    ExplanationOutput,
+    RehearsalOutput,
+    explained,
+    is_dry_run,
+    rehearsed,
+)
 from notifications.api.filters import NotificationFilters, filtered
 from notifications.api.pagination import NewestFirst
 from notifications.api.parsing import LengthRequired
@@ -36,6 +43,7 @@ from notifications.api.serializers import (
     present_in_detail,
 )
 from notifications.models import Notification, NotificationQuerySet
+from notifications.rehearsing import rehearse
 from users.api import views as users_views
 from users.api.serializers import UserChange, UserInput, UserOutput
 from users.api.views import caller_of, project_of
@@ -91,15 +99,25 @@ class NeedsLength:
     create=extend_schema(
         summary="Send a notification",
         request=NotificationInput,
-        responses={201: NotificationOutput, **problems(409, 422)},
+        responses={
+            201: NotificationOutput,
+            200: OpenApiResponse(RehearsalOutput, description="A dry run: nothing was stored."),
+            **problems(409, 422),
+        },
         parameters=[
+            OpenApiParameter(
+                "dry_run",
+                bool,
+                description="`true`: says what would happen (whom it reaches, by which provider, how it would look, until "
+                "when), refuses as the call itself would, and stores nothing. The Idempotency-Key is not looked at.",
+            ),
             OpenApiParameter(
                 "Idempotency-Key",
                 str,
                 OpenApiParameter.HEADER,
                 description="Up to 255 visible characters, kept 7 days. The same key and body again answer "
                 "as the first time, with `Idempotent-Replayed: true`, and send nothing.",
-            )
+            ),
         ],
         examples=[
             OpenApiExample(
@@ -144,6 +162,10 @@ class NeedsLength:
         parameters=[NotificationFilters, *PAGING],
         responses={200: NotificationOutput(many=True), **problems()},
     ),
+    explain=extend_schema(
+        summary="Why it is where it is, and what happens next",
+        responses={200: ExplanationOutput, **problems(404)},
+    ),
     change_status=extend_schema(
         summary="Cancel it, or mark it read or unread",
         request=StatusChange,
@@ -161,11 +183,14 @@ class NotificationViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet
         "create": Scope.SEND,
         "list": Scope.READ,
         "retrieve": Scope.READ,
+        "explain": Scope.READ,
         "change_status": Scope.SEND,
     }
 
     def create(self, request: Request) -> Response:
         submission = _submission(request)
+        if is_dry_run(request.query_params):
+            return Response(rehearsed(rehearse(submission)))
         accepted = intake.submit(submission)
         headers = {"Location": f"/api/v1/notifications/{accepted.notification.id}"}
         if accepted.replayed:
@@ -176,7 +201,14 @@ class NotificationViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet
         return _page(self, filtered(request.query_params, project_of(request)))
 
     def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(present_in_detail(_notification(request, pk, with_history=True)))
+        notification = _notification(request, pk, "flow", history=("attempts", "receipts"))
+        return Response(present_in_detail(notification))
+
+    @action(detail=True, methods=["get"])
+    def explain(self, request: Request, pk: str) -> Response:
+        return Response(
+            explained(_notification(request, pk, "project", "flow__batch", "resent_as"))
+        )
 
     @action(detail=True, methods=["patch"], url_path="status")
     def change_status(self, request: Request, pk: str) -> Response:
@@ -217,13 +249,15 @@ def _notifications(request: Request) -> NotificationQuerySet:
     return Notification.objects.of_project(project_of(request))
 
 
-def _notification(request: Request, pk: str, *, with_history: bool = False) -> Notification:
+def _notification(
+    request: Request, pk: str, *related: str, history: tuple[str, ...] = ()
+) -> Notification:
     """The caller's own notification. Raises Http404, or ValidationError where `pk` is no UUID."""
     notification_id = as_uuid(pk)
-    found: QuerySet[Notification] = _notifications(request)
-    if with_history:
-        found = found.select_related("flow").prefetch_related("attempts", "receipts")
-    notification = found.filter(id=notification_id).first()
+    found = _notifications(request).filter(id=notification_id)
+    if related:
+        found = found.select_related(*related)
+    notification = found.prefetch_related(*history).first()
     if notification is None:
         raise Http404
     return notification

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from notifications.batches import rows_of
-from notifications.csv_cells import defused
+from notifications.csv_cells import Line, defused, text
 from notifications.models import Batch
 
 #: Rows that one query reads.
@@ -27,28 +27,17 @@ COLUMNS = (
 )
 
 
-class _Line:
-    """What csv writes into: it returns the line instead of keeping it."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
 def lines(batch: Batch) -> Iterator[str]:
     """The file, line by line: by row number, chunk by chunk, so that neither memory nor a transaction grows."""
-    out = csv.writer(_Line())
+    out = csv.writer(Line())
     yield out.writerow(COLUMNS)
     after = -1
     while chunk := _chunk(batch, after):
         for row in chunk:
-            yield out.writerow(defused(map(_text, row)))
+            yield out.writerow(defused(map(text, row)))
         after = chunk[-1][0]
 
 
 def _chunk(batch: Batch, after: int) -> list[tuple[Any, ...]]:
     rows = rows_of(batch).filter(row_number__gt=after).order_by("row_number")
     return list(rows.values_list(*COLUMNS)[:CHUNK])
-
-
-def _text(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value

@@ -1,4 +1,4 @@
-"""The right to take a filtered list away as CSV. Changes no table."""
+"""Who may take the ledger out as a file. Changes no table."""
 
 from django.db import migrations
 
@@ -16,8 +16,8 @@ class Migration(migrations.Migration):
                     ("retry_notification", "Can have a waiting notification tried now"),
                     ("cancel_notification", "Can cancel a waiting notification"),
                     ("settle_notification", "Can say what became of an unknown notification"),
-                    ("export_notification", "Can export notifications as CSV"),
+                    ("export_notification", "Can download notifications, with their addresses"),
                 ),
             },
-        ),
+        )
     ]

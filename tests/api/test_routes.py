@@ -42,6 +42,7 @@ CALLS = {
     ("POST", "notifications"): "send",
     ("POST", "notifications/batch"): "send",
     ("GET", "notifications/{pk}"): "read",
+    ("GET", "notifications/{pk}/explain"): "read",
     ("PATCH", "notifications/{pk}/status"): "send",
     ("POST", "users"): "manage",
     ("GET", "users/{user_id}"): "read",
@@ -213,7 +214,7 @@ def test_another_projects_object_is_not_found_on_any_route_that_takes_an_id(
     people = ("users_recipient", "users_address")
     before = dump(*tables), dump(*people)
     taking_ids = [route for route in guarded() if "{" in route.path]
-    assert len(taking_ids) == 16
+    assert len(taking_ids) == 18
     for route in taking_ids:
         for method in sorted(route.methods):
             if method == "PUT":

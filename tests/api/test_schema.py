@@ -99,6 +99,7 @@ def test_it_has_every_call_once_under_its_version() -> None:
         "GET /api/v1/notifications",
         "POST /api/v1/notifications/batch",
         "GET /api/v1/notifications/{id}",
+        "GET /api/v1/notifications/{id}/explain",
         "PATCH /api/v1/notifications/{id}/status",
         "POST /api/v1/users",
         "GET /api/v1/users/{user_id}",
