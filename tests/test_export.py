@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from notifications import exporting
-from tests.factories import NotificationFactory, RecipientFactory, UserFactory
+from tests.factories import NotificationFactory, ProjectFactory, RecipientFactory, UserFactory
 from users.models import Project, User
 
 pytestmark = pytest.mark.django_db
@@ -73,16 +73,56 @@ def test_all_that_the_filters_mean_is_in_it_newest_first(
     assert [line["id"] for line in lines] == [str(each.pk) for each in reversed(meant)]
 
 
-def test_each_query_reads_one_chunk_by_key(
+def test_each_query_looks_at_one_chunk_also_where_few_match(
     operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "CHUNK", 4)
-    NotificationFactory.create_batch(10)
+    first = NotificationFactory(category="bill")
+    NotificationFactory.create_batch(9)
     with CaptureQueriesContext(connection) as queries:
-        exported(operator)
-    read = [q["sql"] for q in queries if 'FROM "notifications_notification"' in q["sql"]]
-    assert len(read) == 4
-    assert all("LIMIT 4" in sql and "OFFSET" not in sql for sql in read)
+        lines = exported(operator, category="bill")
+    assert [line["id"] for line in lines] == [str(first.pk)]
+    asked = [q["sql"] for q in queries if 'FROM "notifications_notification"' in q["sql"]]
+    where_it_begins, read = asked[::2], asked[1::2]
+    assert len(read) == 3
+    assert all(sql.endswith("LIMIT 1 OFFSET 3") for sql in where_it_begins)
+    assert all('"id" >= ' in sql and '"id" < ' in sql for sql in read)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{}, {"channel": "email", "provider": "smtp"}, {"q": "ada@example.com"}, {"resent": "0"},
+     {"created_from": "2020-01-01"}, {"failure_code": "550"}, {"held": "1"}],
+    ids=str,
+)  # fmt: skip
+def test_no_line_is_lost_or_told_twice_between_chunks(
+    operator: Client, monkeypatch: pytest.MonkeyPatch, query: dict[str, str]
+) -> None:
+    monkeypatch.setattr(exporting, "CHUNK", 2)
+    meant = []
+    for number in range(7):
+        like = NotificationFactory(
+            provider="smtp", address="ada@example.com", failure_code="550", status="unknown"
+        )
+        meant.append(like)
+        if number % 3 == 0 and query and not {"resent", "created_from"} & query.keys():
+            NotificationFactory(channel="sms", address="+15005550006")
+    lines = exported(operator, **query)
+    assert [line["id"] for line in lines] == [str(each.pk) for each in reversed(meant)]
+
+
+def test_who_sees_two_projects_gets_the_lines_of_both(
+    operator: Client,
+    olga: User,
+    alice: Project,
+    stranger: Project,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporting, "CHUNK", 1)
+    for project in (alice, ProjectFactory(), stranger):
+        NotificationFactory(recipient=RecipientFactory(project=project))
+    olga.projects.add(alice, stranger)
+    assert [line["project"] for line in exported(operator)] == [stranger.name, alice.name]
 
 
 def test_what_a_spreadsheet_would_compute_is_defused(operator: Client) -> None:

@@ -13,5 +13,6 @@ from notifications.admin import (  # noqa: F401
     notification,
     pause,
     receipt,
+    recipient,
     suppression,
 )
