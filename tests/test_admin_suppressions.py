@@ -426,7 +426,8 @@ def test_an_operators_resend_to_it_is_refused_with_the_reason(
     )
     put_on(operator, alice, address="ada@example.com")
     path = "/admin/notifications/notification/act/resend/"
-    response = operator.post(path, {"id": [str(over.pk)]}, follow=True)
+    answer = {"id": [str(over.pk)], "reason": "Asked for"}
+    response = operator.post(path, answer, follow=True)
     text = response.content.decode()
     assert "1 notification not resent." in text
     assert "This address is suppressed: manual" in text
