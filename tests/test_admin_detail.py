@@ -38,7 +38,7 @@ INSERT INTO notifications_notification
 SELECT (jsonb_populate_record(n, jsonb_build_object(
     'resend_of_id', NULL, 'address', 'other' || i || '@example.com',
     'id', lpad(to_hex(i), 8, '0') || substr(gen_random_uuid()::text, 9)))).*
-FROM notifications_notification n, generate_series(1, 20000) i WHERE n.id = %s
+FROM notifications_notification n, generate_series(1, 8000) i WHERE n.id = %s
 """
 
 
@@ -95,7 +95,7 @@ def test_all_generations_of_resends_are_linked_from_each(operator: Client, place
     expected = [str(each.pk) for each in chain]
     expected[place] = "this one"
     assert chain_on(text) == expected
-    assert "Sent 4 times" in text
+    assert "The first one and its resends" in text
 
 
 def test_what_was_never_resent_has_no_chain(operator: Client) -> None:
