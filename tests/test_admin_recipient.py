@@ -29,7 +29,7 @@ from users.models import Project, Recipient, User
 MANY = """
 INSERT INTO notifications_notification
 SELECT (jsonb_populate_record(n, jsonb_build_object('id', lpad(to_hex(i), 8, '0') || substr(gen_random_uuid()::text, 9)))).*
-FROM notifications_notification n, generate_series(1, 20000) i WHERE n.id = %s
+FROM notifications_notification n, generate_series(1, 8000) i WHERE n.id = %s
 """
 
 

@@ -16,6 +16,7 @@ from django.utils.text import Truncator
 
 from notifications.admin.acting import Acting
 from notifications.admin.export import Exporting
+from notifications.admin.generations import chain_beside, generations
 from notifications.admin.listing import time_of
 from notifications.admin.notification_list import NotificationChangeList, SelectionFilter
 from notifications.admin.preview import preview
@@ -96,19 +97,19 @@ class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDelete
 
     # -- one in detail ----------------------------------------------------------------------------------
 
-    def change_view(
+    def render_change_form(
         self,
         request: HttpRequest,
-        object_id: str,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
         form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        obj: Notification | None = None,
     ) -> HttpResponse:
-        notification = self.get_object(request, object_id)
-        if notification is None or not self.has_view_permission(request, notification):
-            # Django's own answers: back to the start with a message, or 403.
-            return super().change_view(request, object_id, form_url, extra_context)
-        details = self._details(request, notification)
-        return super().change_view(request, object_id, form_url, details)
+        """Where the notification has been read and the rights are checked; by then nothing is read twice."""
+        if obj is not None:
+            context = {**context, **self._details(request, obj)}
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def _details(self, request: HttpRequest, notification: Notification) -> dict[str, Any]:
         explanation = explanation_of(notification, timezone.now())
@@ -120,6 +121,7 @@ class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDelete
             "notification": notification,
             "explanation": explanation.sentence,
             "finished": notification.status in Notification.FINISHED,
+            "generations": generations(notification),
             "preview": preview(notification),
             "metadata": json.dumps(notification.metadata, indent=2, ensure_ascii=False),
             "events": timeline(
@@ -134,8 +136,9 @@ class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDelete
         found: QuerySet[Notification] = (
             super().get_queryset(request).annotate(beginning=Left("message", BEGINNING))
         )
-        if request.resolver_match and request.resolver_match.url_name == self.page_name(
-            "changelist"
-        ):
+        page = request.resolver_match.url_name if request.resolver_match else ""
+        if page == self.page_name("changelist"):
             return found.defer("message", "html", "metadata", "failure_detail")
+        if page == self.page_name("change"):
+            found = found.annotate(chain=chain_beside())
         return found.select_related("project", "flow__batch", "recipient", "api_key", "resent_as")

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
-from django.db.models import QuerySet
 from django.urls import reverse
 
 from notifications.acts import RESENT
@@ -17,6 +16,8 @@ from notifications.explaining import duration
 from notifications.models import Attempt, Notification, Receipt, Suppression
 from notifications.providers.events import REFUSED, EventType
 
+#: Of the acts of staff, the newest so many are shown.
+MOST_ACTS = 100
 #: A receipt that comes so long after what it tells says how long.
 LATE = timedelta(seconds=10)
 
@@ -59,7 +60,7 @@ def timeline(
     suppression: Suppression | None = None,
 ) -> list[Event]:
     """Oldest first. `suppression` is that of its address, by whatever notification it came."""
-    acts = list(_log_of(notification))
+    acts = _log_of(notification)
     made = [entry for entry in acts if entry.action_flag == ADDITION]
     resent = [entry for entry in acts if _is_resend(entry) and entry not in made]
     events = [
@@ -74,15 +75,16 @@ def timeline(
     return sorted(events, key=lambda event: event.at)
 
 
-def _log_of(notification: Notification) -> QuerySet[LogEntry]:
-    """What staff did to it, from Django's own log."""
-    return (
+def _log_of(notification: Notification) -> list[LogEntry]:
+    """What staff did to it, one by one or with many others, from Django's own log."""
+    newest = (
         LogEntry.objects.select_related("user")
         .filter(
             content_type=get_content_type_for_model(notification), object_id=str(notification.pk)
         )
-        .order_by("action_time")
+        .order_by("-action_time", "-id")
     )
+    return list(newest[:MOST_ACTS])[::-1]
 
 
 def _is_resend(entry: LogEntry) -> bool:
