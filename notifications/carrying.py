@@ -28,6 +28,7 @@ from notifications.bulk_actions import meant
 from notifications.ids import FIRST
 from notifications.models import BulkAction, BulkActionRow, Notification
 from users.models import User
+from users.reach import reaches
 from users.refusals import Refused
 
 log = structlog.get_logger(__name__)
@@ -79,7 +80,7 @@ class Carrier:
     ) -> None:
         self.bulk_action = bulk_action
         self.act = ACTS[bulk_action.act]
-        self.user: User | None = bulk_action.created_by
+        self.user: User | None = None
         self.on_progress = on_progress
         self._pace = Pace(bulk_action.rate)
         self._renewed_at = time.monotonic()
@@ -150,6 +151,7 @@ class Carrier:
 
     def _do_all(self) -> None:
         while rows := self._next_rows():
+            self.user = self._who_asked()
             notifications = Notification.objects.in_bulk([row.notification_id for row in rows])
             for row in rows:
                 self._wait_for_turn()
@@ -163,6 +165,11 @@ class Carrier:
         rate = self.bulk_action.rate
         most = FETCHED if rate is None else min(FETCHED, max(1, int(rate)))
         return list(self.bulk_action.rows.filter(done_at=None).order_by("notification_id")[:most])
+
+    def _who_asked(self) -> User | None:
+        """While that person may still do it. Asked anew for each lot: a right that is taken away holds for what waits."""
+        user = User.objects.filter(pk=self.bulk_action.created_by_id or 0, is_active=True).first()
+        return user if user and user.has_perm(self.act.permission) else None
 
     def _wait_for_turn(self) -> None:
         """Raises NotOurs, also while it waits."""
@@ -193,7 +200,9 @@ class Carrier:
         if notification is None:
             return "It is no longer kept."
         if self.user is None:
-            return "Who asked for it is not known any more."
+            return "Who asked for it may not do so any more."
+        if not reaches(self.user, notification.project_id):
+            return "It is of a project that who asked for it does not see any more."
         try:
             with transaction.atomic():
                 self.act.perform(

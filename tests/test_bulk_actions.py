@@ -662,3 +662,31 @@ def test_the_right_to_act_is_none_to_look_at_bulk_actions(user: User) -> None:
         "new/resend/?status=failed",
     ):
         assert client.get(f"{PAGES}{path}").status_code == 403, path
+
+
+# -- Whoever may not any more -------------------------------------------------------------------------------
+
+
+def _deactivate(user: User, project: Project) -> None:
+    User.objects.filter(pk=user.pk).update(is_active=False)
+
+
+def _take_the_right(user: User, project: Project) -> None:
+    user.groups.clear()
+
+
+def _limit(user: User, project: Project) -> None:
+    user.projects.add(project)
+
+
+@pytest.mark.parametrize("lose", [_deactivate, _take_the_right, _limit])
+def test_a_right_that_was_taken_away_holds_for_what_waits(
+    user: User, stranger: Project, lose: Callable[[User, Project], None]
+) -> None:
+    failed()
+    bulk_action = make(user)
+    lose(user, stranger)
+    ended = carry_out(bulk_action)
+    assert (ended.done, ended.refused) == (0, 1)
+    assert "any more" in bulk_actions.refusals(ended)[0][0]
+    assert not Notification.objects.exclude(resend_of=None).exists()

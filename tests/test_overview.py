@@ -346,7 +346,12 @@ def test_a_pause_needs_a_reason(operator: Client) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [(pause_page("fax.high"), 404), (pause_page("email.low", "delete"), 404), (flow_page(0), 404)],
+    [
+        (pause_page("fax.high"), 404),
+        (pause_page("%00"), 404),
+        (pause_page("email.low", "delete"), 404),
+        (flow_page(0), 404),
+    ],
 )
 def test_what_there_is_not_is_not_found(operator: Client, path: str, status: int) -> None:
     assert operator.get(path).status_code == status
@@ -436,6 +441,8 @@ def test_a_test_message_is_sent_and_followed(operator: Client, alice: Project, k
         ({"channel": "sms", "recipient": "nobody's phone"}, "recipient"),
         ({"channel": "fax"}, "Select a valid choice"),
         ({"recipient": ""}, "This field is required"),
+        ({"channel": "in_app", "recipient": "u" * 256}, "a user_id: at most 255"),
+        ({"channel": "in_app", "recipient": "shop/7"}, "without a slash"),
         ({"live": "perhaps"}, "Select a valid choice"),
         ({"project": "0"}, "Select a valid choice"),
     ],

@@ -258,3 +258,9 @@ class TestInChromium:
         )
         assert "Content Security Policy" in str(browser.complaints())
         assert browser.driver.execute_script("return window.owned") is None
+
+
+@pytest.mark.parametrize("page", ["", "words", "0", "99"])
+def test_a_search_for_a_page_that_there_is_not_is_not_found(client: Client, page: str) -> None:
+    assert client.get(reverse("admin:search"), {"s": "proj"}).status_code == 200
+    assert client.get(reverse("admin:search"), {"s": "proj", "page": page}).status_code == 404

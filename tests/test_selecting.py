@@ -147,6 +147,7 @@ def test_the_newest_come_first() -> None:
         ("created_to", "2026-02-30"),
         ("q", "\x00"),
         ("category", "\x00"),
+        ("before", "\x00"),
         ("staus", "failed"),
     ],
 )

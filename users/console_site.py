@@ -10,7 +10,8 @@ from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME, login
 from django.contrib.auth.signals import user_login_failed
 from django.contrib.auth.views import LoginView, redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.core.paginator import InvalidPage
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -72,6 +73,17 @@ class ConsoleSite(UnfoldAdminSite):
     def has_permission(self, request: HttpRequest) -> bool:
         """Also that the second factor was shown in this session: asked by Django with every page."""
         return super().has_permission(request) and second_factor.is_enough(request)
+
+    @method_decorator(never_cache)
+    def search(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """unfold's, of the names of pages, which breaks on a page number that there is not."""
+        try:
+            found = super().search(request, extra_context)  # type: ignore[misc]
+        except (InvalidPage, ValueError) as error:
+            raise Http404 from error
+        return cast("HttpResponse", found)
 
     # -- signing in -------------------------------------------------------------------------------------
 

@@ -28,6 +28,11 @@ def project_ids_of(user: AbstractBaseUser | AnonymousUser) -> list[int] | None:
     return known or None
 
 
+def reaches(user: AbstractBaseUser | AnonymousUser, project_id: int) -> bool:
+    ids = project_ids_of(user)
+    return ids is None or project_id in ids
+
+
 def within(
     user: AbstractBaseUser | AnonymousUser, rows: QuerySet[Row], path: str = "project"
 ) -> QuerySet[Row]:

@@ -131,6 +131,8 @@ class PauseAdmin(NeverDeleted):
     def act(self, request: HttpRequest, target: str, act: str) -> HttpResponse:
         if not request.user.has_perm(PAUSE) or project_ids_of(request.user) is not None:
             raise PermissionDenied
+        if "\x00" in target:
+            raise Http404
         pause = Pause.objects.select_related("paused_by").filter(target=target).first()
         if pause is None and target not in pausing.known_targets():
             raise Http404

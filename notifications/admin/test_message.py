@@ -25,6 +25,7 @@ SEND = "notifications.send_batch"
 TITLE = "A test of the notification service"
 MESSAGE = "This is a test message. Whoever reads it may ignore it: it was sent from the console to see that it arrives."
 REFERENCE = "[Test]"
+LONGEST_USER_ID = 255
 
 
 class TestMessageForm(forms.Form):
@@ -55,6 +56,17 @@ class TestMessageForm(forms.Form):
         project.queryset = within(user, Project.objects.order_by("name"), "pk")
         if len(project.queryset) == 1:
             project.initial = project.queryset[0]
+
+    def clean_recipient(self) -> str:
+        """As the API refuses it: in-app, nothing looks whether such a user_id could ever be."""
+        recipient = str(self.cleaned_data["recipient"])
+        if self.cleaned_data.get("channel") != Channel.IN_APP:
+            return recipient
+        if len(recipient) > LONGEST_USER_ID or "/" in recipient or recipient in {".", ".."}:
+            raise forms.ValidationError(
+                f"In-app, this is a user_id: at most {LONGEST_USER_ID} characters, without a slash."
+            )
+        return recipient
 
     def submission(self) -> Submission:
         """Of a form that is valid."""
