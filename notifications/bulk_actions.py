@@ -25,6 +25,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from notifications.acts import ACTS, Act, State
+from notifications.finding import lookups
 from notifications.models import (
     BulkAction,
     BulkActionRow,
@@ -107,10 +108,12 @@ def _looked_at(
     """The newest of them, and whether there are older ones that are not looked at."""
     rows = chosen(query, project_ids)
     selection = read(query).within(project_ids)
-    if selection.term:
-        return rows, False  # A search leads to few rows.
-    indexed = selection.by_index(Notification.objects.all()).values_list("id", flat=True)
-    oldest = next(iter(indexed[MOST_COUNTED : MOST_COUNTED + 1]), None)
+    everything = selection.by_index(Notification.objects.all())
+    found = lookups(selection.term, project_ids) if selection.term else [everything]
+    bounds = [
+        next(iter(each.values_list("id", flat=True)[MOST_COUNTED:][:1]), None) for each in found
+    ]
+    oldest = max((bound for bound in bounds if bound), default=None)
     return (rows.filter(id__gt=oldest), True) if oldest else (rows, False)
 
 
@@ -180,9 +183,15 @@ def make(
         bulk_action, is_new = BulkAction.objects.get_or_create(id=id or now, defaults=made)
         if is_new:
             log(bulk_action, user, ADDITION, f"{act.verb}: {reason}")
-        elif bulk_action.created_by_id != user.pk:
-            raise Refused("invalid_id", "This id is another's.", "id")
+        elif not _is_the_same(bulk_action, made):
+            raise Refused("invalid_id", "This id is that of another bulk action.", "id")
     return bulk_action
+
+
+def _is_the_same(bulk_action: BulkAction, made: dict[str, Any]) -> bool:
+    """Whether a form was sent twice. Its words may have been mended, what it does to what may not."""
+    asked = (made["created_by"].pk, made["act"], made["selection"])
+    return (bulk_action.created_by_id, bulk_action.act, bulk_action.selection) == asked
 
 
 def _reason(reason: str) -> str:

@@ -91,10 +91,10 @@ def found(term: str, project_ids: Sequence[int] | None = None) -> Found:
     )
 
 
-def lookups(term: str) -> list[QuerySet[Notification]]:
-    """One query for each thing that the term can be, over all projects."""
+def lookups(term: str, project_ids: Sequence[int] | None = None) -> list[QuerySet[Notification]]:
+    """One query for each thing that the term can be, newest first, each by its index."""
     known = readings(term, MOST_RECIPIENTS)
-    return [each for reading in known for each in _lookups(reading, None)]
+    return [each for reading in known for each in _lookups(reading, project_ids)]
 
 
 def all_with(term: str) -> Q:

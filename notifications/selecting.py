@@ -182,7 +182,11 @@ def _moment(name: str, value: str) -> datetime:
 
 
 def _is_day(value: str) -> bool:
-    return "T" not in value and ":" not in value
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_yes(name: str, value: str) -> bool:

@@ -1315,6 +1315,14 @@ def test_a_closed_circuit_is_no_news(db: None, refused: Circuit, operator: Clien
     assert "Try it now" not in page(operator, f"{CIRCUITS}{refused.pk}/change/")
 
 
+def test_who_sees_some_projects_only_looks_at_everybodys_circuit(
+    db: None, refused: Circuit, operator: Client
+) -> None:
+    User.objects.get().projects.add(ProjectFactory())
+    assert "Try it now" not in page(operator, f"{CIRCUITS}{refused.pk}/change/")
+    assert operator.post(f"{CIRCUITS}{refused.pk}/probe/").status_code == 403
+
+
 def test_an_operator_has_an_open_circuit_tried_at_once(
     db: None, refused: Circuit, operator: Client
 ) -> None:

@@ -243,8 +243,14 @@ def test_a_form_that_is_sent_twice_makes_one(user: User) -> None:
     id = uuid7()
     assert make(user, id=id).pk == make(user, id=id).pk
     assert BulkAction.objects.count() == 1
-    with pytest.raises(Refused):
-        make(operator_of(), id=id)
+    others: list[dict[str, Any]] = [
+        {"user": operator_of()},
+        {"user": user, "act": "cancel"},
+        {"user": user, "query": {"status": "expired"}},
+    ]
+    for other in others:
+        with pytest.raises(Refused, match="another bulk action"):
+            make(**other, id=id)
 
 
 def in_threads(*steps: Callable[[], Any]) -> None:
@@ -513,9 +519,10 @@ def test_the_preview_counts_no_further_than_its_bound_and_says_so(
 ) -> None:
     monkeypatch.setattr(bulk_actions, "MOST_COUNTED", 2)
     for _ in range(4):
-        failed()
-    text = text_of(client_of(user), f"{PAGES}new/resend/?status=failed")
-    assert "the newest 2 that were looked at" in text
+        failed(reference="order-7")
+    for query in ("status=failed", "q=order-7", "q=order-7&status=failed"):
+        text = text_of(client_of(user), f"{PAGES}new/resend/?{query}")
+        assert "the newest 2 that were looked at" in text, query
 
 
 def test_looking_at_a_preview_changes_nothing(user: User) -> None:

@@ -84,6 +84,7 @@ def test_a_day_counts_whole_and_a_moment_to_itself() -> None:
     assert ids(day) == set(made.values())
     assert ids(day | {"created_from": "2026-03-01T10:00"}) == {made[10], made[23]}
     assert ids(day | {"created_to": "2026-03-01T10:00Z"}) == {made[0]}
+    assert ids(day | {"created_to": "2026-03-01 10"}) == {made[0]}
     assert ids(day | {"created_from": "2026-03-01T11:00+01:00"}) == {made[10], made[23]}
     assert ids({"created_from": "1969-01-01", "created_to": "9999-12-31"})
 

@@ -85,6 +85,12 @@ class CircuitAdmin(NeverDeleted):
         circuits = _within_reach(request.user, super().get_queryset(request))
         return circuits.order_by(open_first, "provider", "sender")
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """That of the service's own sender carries everybody's mail: who sees some projects only looks at it."""
+        is_everybodys = obj is not None and not obj.sender
+        out_of_reach = is_everybodys and project_ids_of(request.user) is not None
+        return not out_of_reach and super().has_change_permission(request, obj)
+
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """They are made by themselves, with a provider's first trouble."""
         return False
