@@ -63,7 +63,10 @@ class LaneRow:
 
 @dataclass(frozen=True, slots=True)
 class OpenCircuit:
+    """`is_everybodys`: of the service's own sender, which carries every project's mail."""
+
     id: int
+    is_everybodys: bool
     words: str
     next_try: str
 
@@ -136,6 +139,7 @@ def live(request: HttpRequest) -> dict[str, Any]:
         "may_pause_flows": user.has_perm("notifications.pause_delivery"),
         "may_send_test": user.has_perm("notifications.send_batch"),
         "may_probe": user.has_perm("notifications.change_circuit"),
+        "sees_all": _sees_all(user),
     }
 
 
@@ -195,7 +199,10 @@ def _provider_row(
         known=name in providers.names(),
         paused=any(pause.target == name for pause in standing.pauses),
         held=any(not circuit.sender for circuit in of_it),
-        circuits=[OpenCircuit(each.pk, trouble(each, now), next_try(each, now)) for each in of_it],
+        circuits=[
+            OpenCircuit(each.pk, not each.sender, trouble(each, now), next_try(each, now))
+            for each in of_it
+        ],
         calls=calls,
         accepted=_share(accepted, calls),
         now=max(
