@@ -47,7 +47,10 @@ RENEWED_AFTER = 1.0
 AT_ONCE = 4
 
 #: Refusals whose own words name an id, and so would be as many reasons as rows.
-_BRIEF = {"already_resent": "This was resent already."}
+_BRIEF = {
+    "already_resent": "This was resent already.",
+    "suppressed": "Its address is suppressed.",
+}
 
 _free = threading.BoundedSemaphore(AT_ONCE)
 

@@ -153,11 +153,13 @@ def test_what_arrived_after_it_was_selected_is_not_sent_again(
 
 
 def test_a_refused_one_is_counted_by_its_reason_and_holds_up_no_other(user: User) -> None:
-    suppressed, _ = failed(), failed()
-    SuppressionFactory(project=suppressed.project, address=suppressed.address)
+    suppressed = [failed(), failed()]
+    failed()
+    for each in suppressed:
+        SuppressionFactory(project=each.project, address=each.address)
     done = carry_out(make(user))
-    assert (done.done, done.refused) == (1, 1)
-    assert [count for _, count in bulk_actions.refusals(done)] == [1]
+    assert (done.done, done.refused) == (1, 2)
+    assert bulk_actions.refusals(done) == [("Its address is suppressed.", 2)]
 
 
 def test_a_fault_with_one_is_told_and_holds_up_no_other(
