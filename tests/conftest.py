@@ -26,10 +26,13 @@ from users.models import ApiKey, Project
 
 
 def pytest_configure() -> None:
-    """Pages are tested without collecting static files; each test process has a Redis key space of its own."""
+    """Pages are tested without collecting static files, and passwords without their price; each test process has a Redis
+    key space of its own."""
     django_settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     storage = "django.contrib.staticfiles.storage.StaticFilesStorage"
     django_settings.STORAGES["staticfiles"]["BACKEND"] = storage
+    # A password is to be slow to guess; a test waits for each one that it makes.
+    django_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     django_settings.REDIS_KEY_PREFIX = f"test:{worker}:"
     django_settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = f"test:{worker}:"

@@ -42,11 +42,6 @@ FROM notifications_notification n, generate_series(1, 8000) i WHERE n.id = %s
 """
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def olga(db: None) -> User:
     user: User = UserFactory(username="olga")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -31,11 +30,6 @@ INSERT INTO notifications_notification
 SELECT (jsonb_populate_record(n, jsonb_build_object('id', lpad(to_hex(i), 8, '0') || substr(gen_random_uuid()::text, 9)))).*
 FROM notifications_notification n, generate_series(1, 8000) i WHERE n.id = %s
 """
-
-
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

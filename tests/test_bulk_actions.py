@@ -31,11 +31,6 @@ FAILED = {"status": "failed"}
 WHY = "the provider was down"
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def user(db: None) -> User:
     return operator_of()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from django.test import Client
 from django.urls import reverse
@@ -15,11 +13,6 @@ from tests.factories import UserFactory
 #: Leave the console, or are no page.
 LEAVING = {"logout", "jsi18n", "login"}
 PAGES = [page for page in pages() if page.name not in LEAVING]
-
-
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

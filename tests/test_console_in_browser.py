@@ -29,11 +29,6 @@ DESK = (1300, 1000)
 LEAVING = {"logout", "jsi18n", "login", "code"}
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 def shown(user: User, rows: dict[str, Any]) -> Iterator[str]:
     """The URLs that answer with a page, and not with a part of one that is there already."""
     client = Client()

@@ -38,11 +38,6 @@ OF_THE_SERVICE = {"users.user", "auth.group", "axes.accessattempt", "axes.access
 OF_ALL_PROJECTS = {"notifications.pause"}
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 def client_of(user: User) -> Client:
     client = Client()
     client.force_login(user)

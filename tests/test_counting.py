@@ -161,14 +161,15 @@ def test_a_code_for_each_call_does_not_make_a_row_of_each(
 ) -> None:
     monkeypatch.setattr(counting, "MOST_CODES", 4)
     for number in range(4):
-        attempt(outcome="permanent", code=f"<b>{number}</b>")
+        for _ in range(4 - number):
+            attempt(outcome="permanent", code=f"<b>{number}</b>")
     counting.count_calls(in_time())
     for _ in range(2):
         attempt(outcome="permanent", code="<b>0</b>")
         attempt(outcome="permanent", code=f"new {number}")
     counting.count_calls(in_time())
     codes = Counter({c.code: c.calls for c in CallCount.objects.filter(span="hour")})
-    assert codes == {"<b>0</b>": 3, "<b>1</b>": 1, "other": 4}
+    assert codes == {"<b>0</b>": 6, "<b>1</b>": 3, "other": 5}
 
 
 @pytest.mark.django_db(transaction=True)

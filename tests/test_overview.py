@@ -45,8 +45,7 @@ def flow_page(flow_id: int, act: str = "pause") -> str:
 
 
 @pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def _a_provider(settings: Any) -> None:
     settings.EMAIL_URL = "smtp://127.0.0.1:1"
 
 

@@ -28,11 +28,6 @@ OWN = "/admin/second-factor/"
 START = "/admin/"
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def ada(db: None) -> User:
     return UserFactory(username="ada", is_superuser=True)

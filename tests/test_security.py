@@ -30,11 +30,6 @@ PRODUCTION = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def client(db: None) -> Client:
     client = Client()
