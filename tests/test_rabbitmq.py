@@ -147,6 +147,9 @@ def test_a_wake_up_that_is_tried_again_waits_in_the_broker_and_goes_to_the_same_
         )
         for queue in broker.queues(rabbitmq.url):
             bind_queue_to_native_delayed_delivery_exchange(connection, queue)
+        # What a worker of an earlier test was still to try again is not what is counted here.
+        wait_until(lambda: ask("celery_delayed_0").message_count == 0)
+        connection.default_channel.queue_purge("low")
     options = {"exchange": "low", "routing_key": "low", "countdown": 1}
     app.send_task(waking.DRAIN_TASK, args=("email.low",), **options)
     assert ask("celery_delayed_0").message_count == 1
