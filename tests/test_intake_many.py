@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -26,7 +26,9 @@ from tests.factories import (
     RecipientFactory,
     SuppressionFactory,
 )
-from users.finding_many import Known
+from users import directory
+from users.directory import Destination
+from users.finding_many import Expected, Known, make_expected
 from users.models import Address, Project, Recipient
 from users.refusals import IdempotencyKeyInUse, Refused
 
@@ -327,6 +329,26 @@ def test_calls_with_the_same_new_people_at_once_do_not_stand_in_a_ring(
     assert Recipient.objects.count() == (240 if named else 120)
     assert Address.objects.count() == 120
     assert Notification.objects.count() == 12 * len(everybody(0))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("many", [True, False])
+def test_making_somebody_who_is_there_by_now_does_not_wait_for_who_sends_to_them(
+    alice: Project, many: bool
+) -> None:
+    """Half of a ring: the sender's foreign key holds the row that the other one finds instead of making it."""
+    known = RecipientFactory(project=alice, user_id="ada")
+
+    def make(_: int) -> int:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '2s'")
+            if many:
+                return make_expected(alice.pk, [Expected(-1, "ada", "email", "")])[-1]
+            return directory.make(alice.pk, "email", Destination("ada", ""))
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT FROM users_recipient WHERE id = %s FOR KEY SHARE", [known.pk])
+        assert at_once(1, make, threads=1) == [known.pk]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -69,11 +69,12 @@ FROM users_address address JOIN users_recipient recipient ON recipient.id = addr
 WHERE address.value = %(address)s AND address.channel = %(channel)s AND address.project_id = %(project_id)s
 """
 
-# A second request may have made the same recipient a moment ago: then this finds that one.
+# A second request may have made the same recipient a moment ago: then this finds that one. Not by setting a column of a
+# key, which would wait for everybody who is sending to it.
 _MAKE = """
 INSERT INTO users_recipient (project_id, user_id, name, locale, timezone, provisional)
 VALUES (%s, %s, '', '', '', true)
-ON CONFLICT (user_id, project_id) DO UPDATE SET user_id = excluded.user_id
+ON CONFLICT (user_id, project_id) DO UPDATE SET provisional = users_recipient.provisional
 RETURNING id
 """
 

@@ -21,13 +21,14 @@ FROM users_address address JOIN users_recipient recipient ON recipient.id = addr
 WHERE address.value = ANY(%s) AND address.project_id = %s
 """
 
-# In one order for all, so that two who make the same recipients do not wait for each other.
+# In one order for all, so that two who make the same recipients do not wait for each other. `user_id` is part of a key:
+# an update that names it would lock out the foreign keys of those who send to them at this moment, and they us.
 _MAKE = """
 INSERT INTO users_recipient (project_id, user_id, name, locale, timezone, provisional)
 SELECT %(project_id)s, given.user_id, '', given.locale, '', true
 FROM unnest(%(user_ids)s::text[], %(locales)s::text[]) AS given (user_id, locale)
 ORDER BY given.user_id
-ON CONFLICT (user_id, project_id) DO UPDATE SET user_id = excluded.user_id
+ON CONFLICT (user_id, project_id) DO UPDATE SET provisional = users_recipient.provisional
 RETURNING user_id, id
 """
 
