@@ -1,5 +1,5 @@
-"""What all pages of the console share: a typed base class, whose rows one sees, a paginator for big tables, and no
-deletion."""
+"""What all pages of the console share: a typed base class, whose rows one sees, a paginator for big tables, details, and
+no deletion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.contrib.admin import RelatedFieldListFilter, ShowFacets
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import ForeignKey, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from users.models import Project
 from users.reach import project_ids_of, within
@@ -142,6 +142,28 @@ class ReachableProjectFilter(RelatedFieldListFilter):
         limit = {} if ids is None else {"pk__in": ids}
         ordering = self.field_admin_ordering(field, request, model_admin)
         return field.get_choices(include_blank=False, ordering=ordering, limit_choices_to=limit)
+
+
+class WithDetails(ModelAdmin[Any]):
+    """A page about one row that shows more of it than its fields."""
+
+    def details(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """What joins the context of the page."""
+        raise NotImplementedError
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """Where Django has read the row and checked the rights, so that neither is done twice."""
+        if obj is not None:
+            context = {**context, **self.details(request, obj)}
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
 
 class NeverDeleted(ModelAdmin[Any]):

@@ -46,7 +46,7 @@ from notifications.admin.listing import (
 from notifications.bulk import results
 from notifications.bulk.staging import stage
 from notifications.models import Batch
-from users.console import BigTableAdmin, NeverDeleted, OfProject
+from users.console import BigTableAdmin, NeverDeleted, OfProject, WithDetails
 from users.models import Project, User
 from users.reach import within
 from users.refusals import Refused
@@ -73,7 +73,7 @@ class BatchStatusFilter(Scanning):
 
 
 @admin.register(Batch)
-class BatchAdmin(OfProject, BigTableAdmin, NeverDeleted):
+class BatchAdmin(WithDetails, OfProject, BigTableAdmin, NeverDeleted):
     """Made by an upload and moved by acts, never edited."""
 
     list_display = ("status_badge", "what", "channel", "project", "rows", "progress", "created")
@@ -195,29 +195,16 @@ class BatchAdmin(OfProject, BigTableAdmin, NeverDeleted):
 
     # -- one batch --------------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        batch = self.get_object(request, object_id)
-        if batch is None or not self.has_view_permission(request, batch):
-            # Django's own answers: back to the start with a message, or 403.
-            return super().change_view(request, object_id, form_url, extra_context)
-        return super().change_view(request, object_id, form_url, self._details(request, batch))
-
-    def _details(self, request: HttpRequest, batch: Batch) -> dict[str, Any]:
+    def details(self, request: HttpRequest, row: Batch) -> dict[str, Any]:
         return {
-            "title": Truncator(batch.name).chars(80),
+            "title": Truncator(row.name).chars(80),
             "subtitle": None,
-            "batch": batch,
-            "examples": examples_of(batch),
-            "acts": [act for act in self._allowed(request) if act.is_open_to(batch)],
+            "batch": row,
+            "examples": examples_of(row),
+            "acts": [act for act in self._allowed(request) if act.is_open_to(row)],
             "may_download": request.user.has_perm(DOWNLOAD),
             "may_see_rows": request.user.has_perm("notifications.view_notification"),
-            **live_facts(batch, badge(batch)),
+            **live_facts(row, badge(row)),
         }
 
     def state(self, request: HttpRequest, id: UUID) -> HttpResponse:

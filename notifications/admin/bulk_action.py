@@ -33,7 +33,7 @@ from notifications.admin.listing import time_of
 from notifications.bulk_actions import HIGHEST_RATE, USUAL_RATE, Preview
 from notifications.explaining import counted, duration
 from notifications.models import BulkAction, Notification
-from users.console import BigTableAdmin, NeverDeleted
+from users.console import BigTableAdmin, NeverDeleted, WithDetails
 from users.models import Project, User
 from users.reach import project_ids_of, within
 from users.refusals import Refused
@@ -115,7 +115,7 @@ class MoveForm(forms.Form):
 
 
 @admin.register(BulkAction)
-class BulkActionAdmin(BigTableAdmin, NeverDeleted):
+class BulkActionAdmin(WithDetails, BigTableAdmin, NeverDeleted):
     """Made from the list of notifications and moved by acts, never edited."""
 
     list_display = ("status_badge", "what", "progress", "created_by", "created")
@@ -229,26 +229,15 @@ class BulkActionAdmin(BigTableAdmin, NeverDeleted):
 
     # -- one of them ----------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        bulk_action = self.get_object(request, object_id)
-        if bulk_action is None or not self.has_view_permission(request, bulk_action):
-            # Django's own answers: back to the start with a message, or 403.
-            return super().change_view(request, object_id, form_url, extra_context)
-        details = {
-            "title": Truncator(f"{_verb(bulk_action)}: {bulk_action.reason}").chars(80),
+    def details(self, request: HttpRequest, row: BulkAction) -> dict[str, Any]:
+        return {
+            "title": Truncator(f"{_verb(row)}: {row.reason}").chars(80),
             "subtitle": None,
-            "moves": self._open_moves(request, bulk_action),
-            "filters": words_of(request, bulk_action.selection),
-            "chosen": list_of(bulk_action.selection),
-            **self._live_facts(request, bulk_action),
+            "moves": self._open_moves(request, row),
+            "filters": words_of(request, row.selection),
+            "chosen": list_of(row.selection),
+            **self._live_facts(request, row),
         }
-        return super().change_view(request, object_id, form_url, details)
 
     def _live_facts(self, request: HttpRequest, bulk_action: BulkAction) -> dict[str, Any]:
         """What live.html shows."""
@@ -270,7 +259,7 @@ class BulkActionAdmin(BigTableAdmin, NeverDeleted):
         return [move for move in _MOVES if bulk_action.status in move.statuses]
 
     def state(self, request: HttpRequest, id: UUID) -> HttpResponse:
-        """What of the page changes by itself, for static/notifyproj/bulk_action.js."""
+        """What of the page changes by itself, for static/notifyproj/batch.js."""
         facts = self._live_facts(request, bulk_action := self._bulk_action(request, id))
         html = render_to_string("admin/notifications/bulk_action/live.html", facts, request)
         etag = f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"'

@@ -15,11 +15,11 @@ from django.utils.safestring import SafeString
 from notifications import pace, pausing
 from notifications.admin.pause import PAUSE, Pausable, answer
 from notifications.models import Flow
-from users.console import NeverDeleted, OfProject, ReachableProjectFilter
+from users.console import NeverDeleted, OfProject, ReachableProjectFilter, WithDetails
 
 
 @admin.register(Flow)
-class FlowAdmin(OfProject, NeverDeleted):
+class FlowAdmin(WithDetails, OfProject, NeverDeleted):
     """A paused flow's notifications wait, and expire in time."""
 
     list_display = ("lane", "project", "of_batch", "state", "rate")
@@ -62,18 +62,11 @@ class FlowAdmin(OfProject, NeverDeleted):
         name = "notifications_flow_act"
         return [path("<int:id>/<slug:act>/confirm/", view, name=name), *super().get_urls()]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        flow = self.get_object(request, object_id)
-        # A batch's flow is paused and resumed with its batch, which knows whether it may run.
-        if flow and not flow.batch_id and request.user.has_perm(PAUSE):
-            extra_context = {**(extra_context or {}), "act": "resume" if flow.paused else "pause"}
-        return super().change_view(request, object_id, form_url, extra_context)
+    def details(self, request: HttpRequest, row: Flow) -> dict[str, Any]:
+        """A batch's flow is paused and resumed with its batch, which knows whether it may run."""
+        if row.batch_id or not request.user.has_perm(PAUSE):
+            return {}
+        return {"act": "resume" if row.paused else "pause"}
 
     def act(self, request: HttpRequest, id: int, act: str) -> HttpResponse:
         if not (self.has_view_permission(request) and request.user.has_perm(PAUSE)):

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.db.models.functions import Left
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -24,14 +24,14 @@ from notifications.admin.timeline import timeline
 from notifications.circumstances import MOST_RECEIPTS, explanation_of
 from notifications.models import Notification
 from notifications.rendering import first_line
-from users.console import BigTableAdmin, NeverDeleted, OfProject
+from users.console import BigTableAdmin, NeverDeleted, OfProject, WithDetails
 
 #: Characters of a message that stand for it where it has no title.
 BEGINNING = 200
 
 
 @admin.register(Notification)
-class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDeleted):
+class NotificationAdmin(Acting, Exporting, WithDetails, OfProject, BigTableAdmin, NeverDeleted):
     """The ledger is read here, never edited: operators act on it through notifications/changes.py."""
 
     list_display = (
@@ -97,38 +97,21 @@ class NotificationAdmin(Acting, Exporting, OfProject, BigTableAdmin, NeverDelete
 
     # -- one in detail ----------------------------------------------------------------------------------
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Notification | None = None,
-    ) -> HttpResponse:
-        """Where the notification has been read and the rights are checked; by then nothing is read twice."""
-        if obj is not None:
-            context = {**context, **self._details(request, obj)}
-        return super().render_change_form(request, context, add, change, form_url, obj)
-
-    def _details(self, request: HttpRequest, notification: Notification) -> dict[str, Any]:
-        explanation = explanation_of(notification, timezone.now())
+    def details(self, request: HttpRequest, row: Notification) -> dict[str, Any]:
+        explanation = explanation_of(row, timezone.now())
         receipts = explanation.receipts
         return {
-            "title": Truncator(notification.title or first_line(notification.message)).chars(80)
-            or str(notification.pk),
+            "title": Truncator(row.title or first_line(row.message)).chars(80) or str(row.pk),
             "subtitle": None,
-            "notification": notification,
+            "notification": row,
             "explanation": explanation.sentence,
-            "finished": notification.status in Notification.FINISHED,
-            "generations": generations(notification),
-            "preview": preview(notification),
-            "metadata": json.dumps(notification.metadata, indent=2, ensure_ascii=False),
-            "events": timeline(
-                notification, explanation.attempts, receipts, explanation.suppression
-            ),
+            "finished": row.status in Notification.FINISHED,
+            "generations": generations(row),
+            "preview": preview(row),
+            "metadata": json.dumps(row.metadata, indent=2, ensure_ascii=False),
+            "events": timeline(row, explanation.attempts, receipts, explanation.suppression),
             "most_receipts": MOST_RECEIPTS if len(receipts) == MOST_RECEIPTS else 0,
-            "acts": [act for act in self.allowed_acts(request) if not act.obstacle(notification)],
+            "acts": [act for act in self.allowed_acts(request) if not act.obstacle(row)],
         }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Notification]:

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -22,7 +22,7 @@ from notifications.explaining import ago, ahead, duration
 from notifications.finding import as_uuid
 from notifications.models import Notification, Receipt, Suppression
 from notifications.providers.events import EventType
-from users.console import MOST_COUNTED, BigTableAdmin, NeverDeleted, OfProject
+from users.console import MOST_COUNTED, BigTableAdmin, NeverDeleted, OfProject, WithDetails
 
 #: Notifications with the same provider's id that are looked at: there should be one.
 MOST_OF_ONE_ID = 20
@@ -62,7 +62,7 @@ class MatchFilter(Scanning):
 
 
 @admin.register(Receipt)
-class ReceiptAdmin(OfProject, BigTableAdmin, NeverDeleted):
+class ReceiptAdmin(WithDetails, OfProject, BigTableAdmin, NeverDeleted):
     #: One that is not matched belongs to no project: only who sees all sees it.
     project_path = "notification__project"
     list_display = ("event_badge", "provider", "reason", "about", "occurred", "received")
@@ -128,16 +128,18 @@ class ReceiptAdmin(OfProject, BigTableAdmin, NeverDeleted):
 
     # -- one in detail --------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        receipt = self.get_object(request, object_id)
-        details = _details(receipt) if receipt else None
-        return super().change_view(request, object_id, form_url, details)
+    def details(self, request: HttpRequest, row: Receipt) -> dict[str, Any]:
+        delay = row.received_at - row.occurred_at
+        return {
+            "title": str(row),
+            "subtitle": None,
+            "receipt": row,
+            "badge": _badge(row),
+            "state": _state(row),
+            "delay": duration(delay) if delay >= LATE else "",
+            "suppression": Suppression.objects.filter(receipt=row).first(),
+            "raw": readable(row.raw),
+        }
 
 
 _CHANGELIST = "notifications_receipt_changelist"
@@ -161,20 +163,6 @@ def _notifications(term: str) -> list[UUID]:
 def _badge(receipt: Receipt) -> SafeString:
     kind = _BADGES[tone_of(receipt)]
     return format_html('<span class="ntf-badge ntf-{}">{}</span>', kind, capfirst(receipt.event))
-
-
-def _details(receipt: Receipt) -> dict[str, Any]:
-    delay = receipt.received_at - receipt.occurred_at
-    return {
-        "title": str(receipt),
-        "subtitle": None,
-        "receipt": receipt,
-        "badge": _badge(receipt),
-        "state": _state(receipt),
-        "delay": duration(delay) if delay >= LATE else "",
-        "suppression": Suppression.objects.filter(receipt=receipt).first(),
-        "raw": readable(receipt.raw),
-    }
 
 
 def _state(receipt: Receipt) -> str:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.contrib import admin
 from django.db.models.functions import Left
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.text import Truncator
 
 from notifications.admin.timeline import short
@@ -20,6 +20,7 @@ from notifications.models import Channel, Notification, NotificationQuerySet, St
 from notifications.newest import newest
 from notifications.rendering import first_line
 from users.admin.recipients import RecipientAdmin
+from users.console import WithDetails
 from users.models import Address, Recipient
 from users.reach import within
 
@@ -71,22 +72,11 @@ admin.site.unregister(Recipient)
 
 
 @admin.register(Recipient)
-class NotifiedRecipientAdmin(RecipientAdmin):
+class NotifiedRecipientAdmin(WithDetails, RecipientAdmin):
     """Adds only what is looked at; changing a recipient stays what it is in `users`."""
 
-    def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Recipient | None = None,
-    ) -> HttpResponse:
-        """Where the recipient has been read and the rights are checked; by then nothing is read twice."""
-        if obj is not None:
-            context = {**context, **_reachability(request, obj), **_history(request, obj)}
-        return super().render_change_form(request, context, add, change, form_url, obj)
+    def details(self, request: HttpRequest, row: Recipient) -> dict[str, Any]:
+        return {**_reachability(request, row), **_history(request, row)}
 
 
 def _reachability(request: HttpRequest, recipient: Recipient) -> dict[str, Any]:

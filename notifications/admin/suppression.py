@@ -20,7 +20,7 @@ from notifications.admin.timeline import short
 from notifications.explaining import moment
 from notifications.finding import addresses
 from notifications.models import Suppression
-from users.console import MOST_COUNTED, BigTableAdmin, ModelForm, OfProject
+from users.console import MOST_COUNTED, BigTableAdmin, ModelForm, OfProject, WithDetails
 from users.models import Address
 from users.refusals import Refused
 
@@ -73,7 +73,7 @@ class SuppressionForm(ModelForm[Suppression]):
 
 
 @admin.register(Suppression)
-class SuppressionAdmin(OfProject, BigTableAdmin):
+class SuppressionAdmin(WithDetails, OfProject, BigTableAdmin):
     """Put on and taken off, never changed: why an address is here stays as it was learned."""
 
     form = SuppressionForm
@@ -123,16 +123,8 @@ class SuppressionAdmin(OfProject, BigTableAdmin):
 
     # -- one in detail --------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        suppression = self.get_object(request, object_id)
-        details = {"title": str(suppression), "subtitle": None, **_means(suppression)}
-        return super().change_view(request, object_id, form_url, details)
+    def details(self, request: HttpRequest, row: Suppression) -> dict[str, Any]:
+        return {"title": str(row), "subtitle": None, **_means(row)}
 
     # -- putting on -----------------------------------------------------------------------------------
 
