@@ -13,7 +13,7 @@ from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from users.models import Project
-from users.reach import project_ids_of, within
+from users.reach import project_ids_of, sees_everything, within
 
 if TYPE_CHECKING:
     # django-unfold has no types; for what we use, Django's hold.
@@ -115,23 +115,19 @@ class OfTheWholeService(ModelAdmin[Any]):
     """Of no project, so for nobody who is limited to some: who limited him could otherwise be overruled."""
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return _is_unlimited(request) and super().has_module_permission(request)
+        return sees_everything(request.user) and super().has_module_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _is_unlimited(request) and super().has_view_permission(request, obj)
+        return sees_everything(request.user) and super().has_view_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _is_unlimited(request) and super().has_add_permission(request)
+        return sees_everything(request.user) and super().has_add_permission(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _is_unlimited(request) and super().has_change_permission(request, obj)
+        return sees_everything(request.user) and super().has_change_permission(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _is_unlimited(request) and super().has_delete_permission(request, obj)
-
-
-def _is_unlimited(request: HttpRequest) -> bool:
-    return project_ids_of(request.user) is None
+        return sees_everything(request.user) and super().has_delete_permission(request, obj)
 
 
 class ReachableProjectFilter(RelatedFieldListFilter):

@@ -28,6 +28,10 @@ def project_ids_of(user: AbstractBaseUser | AnonymousUser) -> list[int] | None:
     return known or None
 
 
+def sees_everything(user: AbstractBaseUser | AnonymousUser) -> bool:
+    return project_ids_of(user) is None
+
+
 def reaches(user: AbstractBaseUser | AnonymousUser, project_id: int) -> bool:
     ids = project_ids_of(user)
     return ids is None or project_id in ids

@@ -21,7 +21,7 @@ from notifications.explaining import duration, next_try
 from notifications.models import Circuit
 from users.console import NeverDeleted
 from users.models import Project
-from users.reach import project_ids_of, within
+from users.reach import sees_everything, within
 from users.refusals import Refused
 
 
@@ -82,13 +82,13 @@ class CircuitAdmin(NeverDeleted):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Circuit]:
         """Open ones first."""
         open_first = F("open_until").asc(nulls_last=True)
-        circuits = _within_reach(request.user, super().get_queryset(request))
+        circuits = within_reach(request.user, super().get_queryset(request))
         return circuits.order_by(open_first, "provider", "sender")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """That of the service's own sender carries everybody's mail: who sees some projects only looks at it."""
         is_everybodys = obj is not None and not obj.sender
-        out_of_reach = is_everybodys and project_ids_of(request.user) is not None
+        out_of_reach = is_everybodys and not sees_everything(request.user)
         return not out_of_reach and super().has_change_permission(request, obj)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -125,11 +125,11 @@ class CircuitAdmin(NeverDeleted):
         self.message_user(request, done, messages.SUCCESS)
 
 
-def _within_reach(
+def within_reach(
     user: AbstractBaseUser | AnonymousUser, circuits: QuerySet[Circuit]
 ) -> QuerySet[Circuit]:
     """The service's own senders, which carry everybody's, and those of the user's projects."""
-    if project_ids_of(user) is None:
+    if sees_everything(user):
         return circuits
     senders = within(user, Project.objects.order_by(), "pk").values("from_email")
     return circuits.filter(Q(sender="") | Q(sender__in=senders))

@@ -16,7 +16,6 @@ from typing import Any, cast
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.loader import render_to_string
 from django.utils import timezone
@@ -24,6 +23,7 @@ from django.utils.cache import get_conditional_response
 
 from notifications import figures, pausing, providers
 from notifications.admin.chart import Chart, stacked
+from notifications.admin.circuit import within_reach
 from notifications.admin.headline import Standing, statements
 from notifications.doctor import backlog, processes
 from notifications.doctor.backlog import MOST, OVERDUE_WARNING, Lane
@@ -32,8 +32,8 @@ from notifications.figures import Hour, LaneFigures, ProviderHour
 from notifications.models import LANES, Channel, Circuit, Flow, Notification
 from notifyproj.version import VERSION
 from users.console import MOST_COUNTED
-from users.models import Project, User
-from users.reach import project_ids_of, within
+from users.models import User
+from users.reach import project_ids_of, sees_everything, within
 
 VIEW = "notifications.view_circuit"
 VIEW_NOTIFICATIONS = "notifications.view_notification"
@@ -135,11 +135,11 @@ def live(request: HttpRequest) -> dict[str, Any]:
         "paused_flows": _paused_flows(user),
         "processes": alive,
         "version": VERSION,
-        "may_pause": user.has_perm("notifications.pause_delivery") and _sees_all(user),
+        "may_pause": user.has_perm("notifications.pause_delivery") and sees_everything(user),
         "may_pause_flows": user.has_perm("notifications.pause_delivery"),
         "may_send_test": user.has_perm("notifications.send_batch"),
         "may_probe": user.has_perm("notifications.change_circuit"),
-        "sees_all": _sees_all(user),
+        "sees_all": sees_everything(user),
     }
 
 
@@ -224,10 +224,7 @@ def _chart_of_calls(hours: Sequence[ProviderHour], now: datetime) -> Chart:
 
 def _open_circuits(user: User) -> list[Circuit]:
     """The longest open first; of senders, those of the user's projects."""
-    found = Circuit.objects.filter(open_until__isnull=False)
-    if not _sees_all(user):
-        senders = within(user, Project.objects.order_by(), "pk").values("from_email")
-        found = found.filter(Q(sender="") | Q(sender__in=senders))
+    found = within_reach(user, Circuit.objects.filter(open_until__isnull=False))
     return list(found.order_by("opened_at")[:MOST_SHOWN])
 
 
@@ -292,10 +289,6 @@ def _hours_until(now: datetime, count: int) -> list[datetime]:
 
 
 # --- In words ----------------------------------------------------------------------------------------------
-
-
-def _sees_all(user: User) -> bool:
-    return project_ids_of(user) is None
 
 
 def _bounded(count: int) -> str:

@@ -21,13 +21,14 @@ from django.utils import timezone
 from unfold import widgets
 
 from notifications import pausing
+from notifications.acts import LONGEST_REASON
 from notifications.admin import overview, test_message
 from notifications.doctor import backlog
 from notifications.explaining import counted, paused_by
 from notifications.models import SANDBOX_LANE, Pause
 from users.console import NeverDeleted
 from users.models import User
-from users.reach import project_ids_of
+from users.reach import sees_everything
 from users.refusals import Refused
 
 PAUSE = "notifications.pause_delivery"
@@ -35,7 +36,7 @@ PAUSE = "notifications.pause_delivery"
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(
-        max_length=500,
+        max_length=LONGEST_REASON,
         widget=widgets.UnfoldAdminTextInputWidget,
         help_text="Everybody who asks why it waits is told.",
     )
@@ -129,7 +130,7 @@ class PauseAdmin(NeverDeleted):
         ]
 
     def act(self, request: HttpRequest, target: str, act: str) -> HttpResponse:
-        if not request.user.has_perm(PAUSE) or project_ids_of(request.user) is not None:
+        if not request.user.has_perm(PAUSE) or not sees_everything(request.user):
             raise PermissionDenied
         if "\x00" in target:
             raise Http404

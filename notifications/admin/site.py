@@ -16,7 +16,7 @@ from django.urls import reverse
 from notifications import providers
 from notifications.admin import overview
 from users.models import User
-from users.reach import project_ids_of
+from users.reach import sees_everything
 
 
 class Entry(NamedTuple):
@@ -96,7 +96,7 @@ _CHANNELS = {"email": "e-mail", "sms": "SMS"}
 
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The menu, without what this user may not open."""
-    unlimited = project_ids_of(request.user) is None
+    unlimited = sees_everything(request.user)
     groups = [
         {
             "title": title,

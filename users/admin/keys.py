@@ -23,7 +23,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminT
 
 from users.console import ModelForm, NeverDeleted, OfProject, ReachableProjectFilter
 from users.models import ApiKey, Project, Scope, every_scope
-from users.reach import project_ids_of
+from users.reach import sees_everything
 
 
 class CommaSeparated(SimpleArrayField):
@@ -62,7 +62,7 @@ class ProjectAdmin(OfProject, NeverDeleted):
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Who is limited to some projects could not even see the new one."""
-        return project_ids_of(request.user) is None and super().has_add_permission(request)
+        return sees_everything(request.user) and super().has_add_permission(request)
 
     @admin.display(description="unknown ones")
     def when_unknown(self, project: Project) -> str:
