@@ -11,6 +11,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from users.models import Project
 from users.reach import project_ids_of, sees_everything, within
@@ -44,6 +46,11 @@ else:
     class ModelForm(forms.ModelForm):
         def __class_getitem__(cls, model: type) -> type:
             return cls
+
+
+def badge(kind: str, words: object) -> SafeString:
+    """`kind` is a status, or what has the colour of one (static/notifyproj/admin.css)."""
+    return format_html('<span class="ntf-badge ntf-{}">{}</span>', kind, words)
 
 
 #: Rows a list counts and pages through; a search or a filter reaches the others.

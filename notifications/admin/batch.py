@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, cast
 from uuid import UUID
 
@@ -18,14 +17,11 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseNotAllowed,
-    JsonResponse,
     StreamingHttpResponse,
 )
 from django.shortcuts import redirect
-from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.cache import get_conditional_response
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -43,10 +39,11 @@ from notifications.admin.listing import (
     Scanning,
     time_of,
 )
+from notifications.admin.refreshing import refreshed
 from notifications.bulk import results
 from notifications.bulk.staging import stage
 from notifications.models import Batch
-from users.console import BigTableAdmin, NeverDeleted, OfProject, WithDetails
+from users.console import BigTableAdmin, NeverDeleted, OfProject, WithDetails, badge
 from users.models import Project, User
 from users.reach import within
 from users.refusals import Refused
@@ -109,7 +106,7 @@ class BatchAdmin(WithDetails, OfProject, BigTableAdmin, NeverDeleted):
 
     @admin.display(description="status")
     def status_badge(self, batch: Batch) -> SafeString:
-        return badge(batch)
+        return _badge(batch)
 
     @admin.display(description="name")
     def what(self, batch: Batch) -> SafeString:
@@ -204,19 +201,15 @@ class BatchAdmin(WithDetails, OfProject, BigTableAdmin, NeverDeleted):
             "acts": [act for act in self._allowed(request) if act.is_open_to(row)],
             "may_download": request.user.has_perm(DOWNLOAD),
             "may_see_rows": request.user.has_perm("notifications.view_notification"),
-            **live_facts(row, badge(row)),
+            **live_facts(row, _badge(row)),
         }
 
     def state(self, request: HttpRequest, id: UUID) -> HttpResponse:
         """What of the page changes by itself, for static/notifyproj/batch.js."""
-        facts = live_facts(batch := self._batch(request, id), badge(batch))
+        facts = live_facts(batch := self._batch(request, id), _badge(batch))
         facts["may_see_rows"] = request.user.has_perm("notifications.view_notification")
-        html = render_to_string("admin/notifications/batch/live.html", facts, request)
-        etag = f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"'
-        if unchanged := get_conditional_response(request, etag=etag):
-            return unchanged
-        told = {"status": batch.status, "finished": facts["finished"], "html": html}
-        return JsonResponse(told, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+        told = {"status": batch.status, "finished": facts["finished"]}
+        return refreshed(request, "admin/notifications/batch/live.html", facts, **told)
 
     def download(self, request: HttpRequest, id: UUID) -> StreamingHttpResponse:
         """Who got it, streamed."""
@@ -301,9 +294,8 @@ class BatchAdmin(WithDetails, OfProject, BigTableAdmin, NeverDeleted):
         return f"{self.opts.app_label}_{self.opts.model_name}_{page}"
 
 
-def badge(batch: Batch) -> SafeString:
-    return format_html(
-        '<span class="ntf-badge ntf-{}">{}</span>',
+def _badge(batch: Batch) -> SafeString:
+    return badge(
         _BADGES[Batch.Status(batch.status)],
         batch.status.capitalize(),
     )

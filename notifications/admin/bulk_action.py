@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,13 +12,10 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
-from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.cache import get_conditional_response
-from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -30,10 +26,11 @@ from notifications import bulk_actions
 from notifications.acts import ACTS, LONGEST_REASON, Act
 from notifications.admin.acting import ReasonForm
 from notifications.admin.listing import time_of
+from notifications.admin.refreshing import refreshed
 from notifications.bulk_actions import HIGHEST_RATE, USUAL_RATE, Preview
 from notifications.explaining import counted, duration
 from notifications.models import BulkAction, Notification
-from users.console import BigTableAdmin, NeverDeleted, WithDetails
+from users.console import BigTableAdmin, NeverDeleted, WithDetails, badge
 from users.models import Project, User
 from users.reach import project_ids_of, within
 from users.refusals import Refused
@@ -144,7 +141,7 @@ class BulkActionAdmin(WithDetails, BigTableAdmin, NeverDeleted):
 
     @admin.display(description="status")
     def status_badge(self, bulk_action: BulkAction) -> SafeString:
-        return badge(bulk_action)
+        return _badge(bulk_action)
 
     @admin.display(description="what and why")
     def what(self, bulk_action: BulkAction) -> str:
@@ -245,7 +242,7 @@ class BulkActionAdmin(WithDetails, BigTableAdmin, NeverDeleted):
         return {
             "bulk_action": bulk_action,
             "act": ACTS[bulk_action.act],
-            "badge": badge(bulk_action),
+            "badge": _badge(bulk_action),
             "explanation": explain(bulk_action),
             "looked_at": bulk_action.done + bulk_action.refused,
             "refusals": bulk_actions.refusals(bulk_action),
@@ -261,12 +258,8 @@ class BulkActionAdmin(WithDetails, BigTableAdmin, NeverDeleted):
     def state(self, request: HttpRequest, id: UUID) -> HttpResponse:
         """What of the page changes by itself, for static/notifyproj/batch.js."""
         facts = self._live_facts(request, bulk_action := self._bulk_action(request, id))
-        html = render_to_string("admin/notifications/bulk_action/live.html", facts, request)
-        etag = f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"'
-        if unchanged := get_conditional_response(request, etag=etag):
-            return unchanged
-        told = {"status": bulk_action.status, "finished": facts["finished"], "html": html}
-        return JsonResponse(told, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+        told = {"status": bulk_action.status, "finished": facts["finished"]}
+        return refreshed(request, "admin/notifications/bulk_action/live.html", facts, **told)
 
     def move(self, request: HttpRequest, id: UUID, name: str) -> HttpResponse:
         """Asked for by GET, done by POST. Needs the right to what it does to notifications."""
@@ -330,9 +323,8 @@ def list_of(query: dict[str, str]) -> str:
     return f"{reverse('admin:notifications_notification_changelist')}?{urlencode(query)}"
 
 
-def badge(bulk_action: BulkAction) -> SafeString:
-    return format_html(
-        '<span class="ntf-badge ntf-{}">{}</span>',
+def _badge(bulk_action: BulkAction) -> SafeString:
+    return badge(
         _BADGES[BulkAction.Status(bulk_action.status)],
         bulk_action.status.capitalize(),
     )

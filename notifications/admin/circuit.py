@@ -13,13 +13,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from notifications import changes
 from notifications.explaining import duration, next_try
 from notifications.models import Circuit
-from users.console import NeverDeleted
+from users.console import NeverDeleted, badge
 from users.models import Project
 from users.reach import sees_everything, within
 from users.refusals import Refused
@@ -48,7 +47,7 @@ class CircuitAdmin(NeverDeleted):
     @admin.display(description="state")
     def state(self, circuit: Circuit) -> SafeString:
         status, word = ("failed", "Open: held") if circuit.open_until else ("delivered", "Closed")
-        return format_html('<span class="ntf-badge ntf-{}">{}</span>', status, word)
+        return badge(status, word)
 
     @admin.display(description="sender")
     def of_sender(self, circuit: Circuit) -> str:

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from notifications import pace, pausing
 from notifications.admin.pause import PAUSE, Pausable, answer
 from notifications.models import Flow
-from users.console import NeverDeleted, OfProject, ReachableProjectFilter, WithDetails
+from users.console import NeverDeleted, OfProject, ReachableProjectFilter, WithDetails, badge
 
 
 @admin.register(Flow)
@@ -41,7 +41,7 @@ class FlowAdmin(WithDetails, OfProject, NeverDeleted):
     @admin.display(description="state")
     def state(self, flow: Flow) -> SafeString:
         status, word = ("expired", "Paused") if flow.paused else ("delivered", "Running")
-        return format_html('<span class="ntf-badge ntf-{}">{}</span>', status, word)
+        return badge(status, word)
 
     @admin.display(description="pace")
     def pace(self, flow: Flow) -> str:

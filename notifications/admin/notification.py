@@ -24,7 +24,7 @@ from notifications.admin.timeline import timeline
 from notifications.circumstances import MOST_RECEIPTS, explanation_of
 from notifications.models import Notification
 from notifications.rendering import first_line
-from users.console import BigTableAdmin, NeverDeleted, OfProject, WithDetails
+from users.console import BigTableAdmin, NeverDeleted, OfProject, WithDetails, badge
 
 #: Characters of a message that stand for it where it has no title.
 BEGINNING = 200
@@ -69,8 +69,7 @@ class NotificationAdmin(Acting, Exporting, WithDetails, OfProject, BigTableAdmin
 
     @admin.display(description="status")
     def status_badge(self, notification: Notification) -> SafeString:
-        return format_html(
-            '<span class="ntf-badge ntf-{}">{}</span>',
+        return badge(
             notification.status,
             notification.get_status_display(),
         )

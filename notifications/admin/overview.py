@@ -7,7 +7,6 @@ the charts, and the senders whose circuits are open, only as far as one's projec
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from typing import Any, cast
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.template.loader import render_to_string
 from django.utils import timezone
-from django.utils.cache import get_conditional_response
 
 from notifications import figures, pausing, providers
 from notifications.admin.chart import Chart, stacked
 from notifications.admin.circuit import within_reach
 from notifications.admin.headline import Standing, statements
+from notifications.admin.refreshing import refreshed
 from notifications.doctor import backlog, processes
 from notifications.doctor.backlog import MOST, OVERDUE_WARNING, Lane
 from notifications.explaining import duration, next_try, trouble
@@ -110,11 +108,7 @@ def state(request: HttpRequest) -> HttpResponse:
     if request.method not in {"GET", "HEAD"}:
         return HttpResponseNotAllowed(["GET"])
     context = live(request) | (slower(request) if "all" in request.GET else {})
-    html = render_to_string("admin/overview/parts.html", context, request)
-    etag = f'"{hashlib.sha256(html.encode()).hexdigest()[:32]}"'
-    if unchanged := get_conditional_response(request, etag=etag):
-        return unchanged
-    return HttpResponse(html, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+    return refreshed(request, "admin/overview/parts.html", context)
 
 
 def live(request: HttpRequest) -> dict[str, Any]:

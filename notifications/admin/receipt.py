@@ -22,7 +22,7 @@ from notifications.explaining import ago, ahead, duration
 from notifications.finding import as_uuid
 from notifications.models import Notification, Receipt, Suppression
 from notifications.providers.events import EventType
-from users.console import MOST_COUNTED, BigTableAdmin, NeverDeleted, OfProject, WithDetails
+from users.console import MOST_COUNTED, BigTableAdmin, NeverDeleted, OfProject, WithDetails, badge
 
 #: Notifications with the same provider's id that are looked at: there should be one.
 MOST_OF_ONE_ID = 20
@@ -162,7 +162,7 @@ def _notifications(term: str) -> list[UUID]:
 
 def _badge(receipt: Receipt) -> SafeString:
     kind = _BADGES[tone_of(receipt)]
-    return format_html('<span class="ntf-badge ntf-{}">{}</span>', kind, capfirst(receipt.event))
+    return badge(kind, capfirst(receipt.event))
 
 
 def _state(receipt: Receipt) -> str:

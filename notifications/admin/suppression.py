@@ -11,7 +11,6 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from notifications import suppressions
@@ -20,7 +19,7 @@ from notifications.admin.timeline import short
 from notifications.explaining import moment
 from notifications.finding import addresses
 from notifications.models import Suppression
-from users.console import MOST_COUNTED, BigTableAdmin, ModelForm, OfProject, WithDetails
+from users.console import MOST_COUNTED, BigTableAdmin, ModelForm, OfProject, WithDetails, badge
 from users.models import Address
 from users.refusals import Refused
 
@@ -166,8 +165,7 @@ def found(term: str) -> QuerySet[Suppression, UUID]:
 
 
 def _badge(suppression: Suppression) -> SafeString:
-    return format_html(
-        '<span class="ntf-badge ntf-{}">{}</span>',
+    return badge(
         _BADGES.get(Suppression.Reason(suppression.reason), "manual"),
         suppression.get_reason_display().partition(":")[0],
     )

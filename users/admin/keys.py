@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
 
-from users.console import ModelForm, NeverDeleted, OfProject, ReachableProjectFilter
+from users.console import ModelForm, NeverDeleted, OfProject, ReachableProjectFilter, badge
 from users.models import ApiKey, Project, Scope, every_scope
 from users.reach import sees_everything
 
@@ -112,7 +112,7 @@ class ApiKeyAdmin(OfProject, NeverDeleted):
 
     @admin.display(description="state")
     def state(self, key: ApiKey) -> SafeString:
-        return format_html('<span class="ntf-badge ntf-{}">{}</span>', *_state(key))
+        return badge(*_state(key))
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         if obj is None:
