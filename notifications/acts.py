@@ -130,52 +130,67 @@ class Resend(Act):
         return newer
 
 
-class RetryNow(Act):
+class _Change(Act):
+    """What changes a notification itself, and makes no new one."""
+
+    #: In the log.
+    logged: ClassVar[str]
+    #: What it would have to be, in a few words.
+    wanted: ClassVar[str]
+
+    def obstacle_to(self, state: State) -> str:
+        return "" if state.status in self.statuses else f"{state.status}, not {self.wanted}"
+
+    @abc.abstractmethod
+    def change(self, notification_id: UUID) -> None:
+        """Raises Refused."""
+
+    def perform(
+        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
+    ) -> None:
+        self.change(notification.pk)
+        _log(user, notification, CHANGE, self.logged, reason)
+
+
+class RetryNow(_Change):
     name = "retry"
     verb = "Retry now"
     done = "due now"
     icon = "bolt"
     consequence = "Each becomes due at once, instead of waiting for its time."
     statuses = frozenset({Status.PENDING})
+    wanted = "waiting"
+    logged = "Made due at once"
 
-    def obstacle_to(self, state: State) -> str:
-        return "" if state.status in self.statuses else f"{state.status}, not waiting"
-
-    def perform(
-        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
-    ) -> None:
-        changes.retry_now(notification.pk)
-        _log(user, notification, CHANGE, "Made due at once", reason)
+    def change(self, notification_id: UUID) -> None:
+        changes.retry_now(notification_id)
 
 
-class Cancel(Act):
+class Cancel(_Change):
     name = "cancel"
     verb = "Cancel"
     done = "cancelled"
     icon = "cancel"
     consequence = "Each is never sent. This cannot be undone, but a cancelled one can be resent."
     statuses = frozenset(Notification.CANCELLABLE)
+    wanted = "waiting"
+    logged = "Cancelled"
 
     def obstacle_to(self, state: State) -> str:
         if state.status == Status.CANCELLED:
             return "cancelled already"
-        return "" if state.status in self.statuses else f"{state.status}, not waiting"
+        return super().obstacle_to(state)
 
-    def perform(
-        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
-    ) -> None:
-        changes.cancel(notification.pk)
-        _log(user, notification, CHANGE, "Cancelled", reason)
+    def change(self, notification_id: UUID) -> None:
+        changes.cancel(notification_id)
 
 
-class _Settle(Act):
+class _Settle(_Change):
     """What an operator says of an `unknown` one, when no provider will."""
 
     permission = "notifications.settle_notification"
     statuses = frozenset({Status.UNKNOWN})
-
-    def obstacle_to(self, state: State) -> str:
-        return "" if state.status in self.statuses else f"{state.status}, not unknown"
+    wanted = "unknown"
 
 
 class Arrived(_Settle):
@@ -187,15 +202,13 @@ class Arrived(_Settle):
         "Each is then sent, on your word instead of the provider's, and never goes out a second time. "
         "Say so when the person, or the provider's own log, has told you."
     )
+    logged = "Settled as sent, it arrived"
 
     def question(self, count: int) -> str:
         return "Did it arrive?" if count == 1 else f"Did these {count:,} notifications arrive?"
 
-    def perform(
-        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
-    ) -> None:
-        changes.settle_as_arrived(notification.pk)
-        _log(user, notification, CHANGE, "Settled as sent, it arrived", reason)
+    def change(self, notification_id: UUID) -> None:
+        changes.settle_as_arrived(notification_id)
 
 
 class GiveUp(_Settle):
@@ -207,12 +220,10 @@ class GiveUp(_Settle):
         "Each then failed, with the code given_up, and never goes out a second time, whether its person has it "
         "or not. It can still be resent."
     )
+    logged = "Given up"
 
-    def perform(
-        self, notification: Notification, user: User, reason: str, include_arrived: bool = False
-    ) -> None:
-        changes.give_up(notification.pk)
-        _log(user, notification, CHANGE, "Given up", reason)
+    def change(self, notification_id: UUID) -> None:
+        changes.give_up(notification_id)
 
 
 _ACTS = (Arrived(), Resend(), GiveUp(), RetryNow(), Cancel())

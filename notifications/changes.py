@@ -106,7 +106,8 @@ def resend(seen: Notification, include_arrived: bool = True) -> Accepted:
 
     Each notification is resent once: pressing twice sends once, and the next resend starts from the newest.
     `seen` is the notification as the operator saw it: what was unknown then and is settled by now is not resent.
-    Without `include_arrived` neither is what a provider has accepted, also if it did so a moment ago. Raises Conflict, or Refused where the recipient has no address any more.
+    Without `include_arrived` neither is what a provider has accepted, also if it did so a moment ago. Raises Conflict, or
+    Refused where the recipient has no address any more.
     """
     try:
         with transaction.atomic():

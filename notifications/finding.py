@@ -142,6 +142,11 @@ def as_uuid(term: str) -> UUID | None:
         return None
 
 
+def as_row_id(term: str) -> int | None:
+    """The number by which a row of a project, a recipient and the like is known."""
+    return int(term) if term.isascii() and term.isdigit() and len(term) < 19 else None
+
+
 def addresses(term: str) -> set[str]:
     """The term as an e-mail address or a phone number, in the spelling that is stored."""
     return _emails(term) if "@" in term else _phones(term)

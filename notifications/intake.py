@@ -23,6 +23,7 @@ from uuid_utils.compat import uuid7
 from notifications import providers, suppressions
 from notifications.models import SANDBOX_LANE, IdempotencyKey, Notification, Status, lane_of
 from notifications.retry import lifetime
+from notifications.suppressions import Planned
 from notifications.waking import wake
 from users import directory
 from users.directory import Destination, Search
@@ -56,6 +57,11 @@ class Submission:
     idempotency_key: str = ""
     fingerprint: bytes = b""
     resend_of: UUID | None = None
+
+    @property
+    def named_by(self) -> str:
+        """The field that says where it goes, for a refusal to name."""
+        return "recipient" if self.recipient else "user_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +245,8 @@ def _insert_destination(
         }
         notification = _insert_found(_GIVEN, values | given)
         if notification is None:
-            field = "recipient" if submission.recipient else "user_id"
             raise suppressions.refusal_of(
-                submission.project_id, submission.channel, destination.address, field
+                submission.project_id, submission.channel, destination.address, submission.named_by
             )
     return notification
 
@@ -268,6 +273,13 @@ def destination_of(
     raise _no_address(submission, destination)
 
 
+def planned(submission: Submission, destination: Destination) -> Planned:
+    """What the list of suppressions is asked about it."""
+    return Planned(
+        submission.channel, destination.address, submission.category, submission.named_by
+    )
+
+
 def _no_address(submission: Submission, destination: Destination) -> Refused:
     name = {"email": "e-mail address", "sms": "phone number"}[submission.channel]
     key = {"email": "email", "sms": "phone"}[submission.channel]
@@ -276,7 +288,7 @@ def _no_address(submission: Submission, destination: Destination) -> Refused:
         "no_address",
         f"This user has no {name}. Add one with {method} /api/v1/users/{destination.user_id} "
         f'{{"{key}": "..."}}, or name one in `recipient`.',
-        "recipient" if submission.recipient else "user_id",
+        submission.named_by,
     )
 
 

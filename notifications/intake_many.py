@@ -20,7 +20,6 @@ from uuid_utils.compat import uuid7
 from notifications import intake, suppressions
 from notifications.intake import Accepted, Submission
 from notifications.models import SANDBOX_LANE, IdempotencyKey, Notification, Status
-from notifications.suppressions import Planned
 from notifications.waking import wake
 from users import directory
 from users.directory import Destination, Search
@@ -243,7 +242,8 @@ class _Intake:
         """Whether somebody was to be made for one that is refused."""
         positions = list(self.places)
         refusals = suppressions.refusals_among(
-            self.project_id, [_planned(place) for place in self.places.values()]
+            self.project_id,
+            [intake.planned(each.submission, each.destination) for each in self.places.values()],
         )
         refused = [self.places.pop(positions[index]) for index in refusals]
         self.answers |= {positions[index]: refusal for index, refusal in refusals.items()}
@@ -313,12 +313,6 @@ def _searches_of(submission: Submission) -> Iterable[Search]:
     if search:
         return (search,)
     return tuple(each for each in directory.searches_by_phone(project_id, recipient) if each)
-
-
-def _planned(place: _Place) -> Planned:
-    submission = place.submission
-    field = "recipient" if submission.recipient else "user_id"
-    return Planned(submission.channel, place.destination.address, submission.category, field)
 
 
 def _is_expected(destination: Destination) -> bool:

@@ -15,12 +15,11 @@ from uuid_utils.compat import uuid7
 from notifications import providers, suppressions
 from notifications.circumstances import explanation_of
 from notifications.content import message_of
-from notifications.intake import Submission, destination_of, lane_for
+from notifications.intake import Submission, destination_of, lane_for, planned
 from notifications.models import SANDBOX_LANE, Channel, Flow, Notification
 from notifications.providers.base import Message
 from notifications.retry import lifetime
 from notifications.sms_segments import segments
-from notifications.suppressions import Planned
 from users.directory import Destination
 from users.models import Project
 
@@ -65,9 +64,8 @@ def rehearse(submission: Submission) -> Rehearsal:
 
 
 def _refuse_suppressed(submission: Submission, destination: Destination) -> None:
-    field = "recipient" if submission.recipient else "user_id"
-    planned = Planned(submission.channel, destination.address, submission.category, field)
-    for refusal in suppressions.refusals_among(submission.project_id, [planned]).values():
+    asked = [planned(submission, destination)]
+    for refusal in suppressions.refusals_among(submission.project_id, asked).values():
         raise refusal
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 from django.db.models import Exists, OuterRef
 
-from notifications.finding import all_with, as_uuid
+from notifications.finding import all_with, as_row_id, as_uuid
 from notifications.ids import LAST, first_of
 from notifications.models import Channel, Flow, Notification, NotificationQuerySet, Priority, Status
 from notifications.newest import newest
@@ -138,9 +138,8 @@ def _one_of(choices: Sequence[str]) -> Callable[[str, str], dict[str, Any]]:
 
 def _id_of(column: str) -> Callable[[str, str], dict[str, Any]]:
     def read_id(name: str, value: str) -> dict[str, Any]:
-        if not (value.isascii() and value.isdigit() and len(value) < 19):
-            _refuse(name, "a number, the id of one")
-        return {column: int(value)}
+        id = as_row_id(value)
+        return _refuse(name, "a number, the id of one") if id is None else {column: id}
 
     return read_id
 

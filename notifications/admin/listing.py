@@ -16,9 +16,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from notifications.models import (
-    Channel,
-)
+from notifications.finding import as_row_id
+from notifications.models import Channel
 from notifications.newest import newest
 from users.console import BoundedChangeList
 from users.models import Project
@@ -100,17 +99,10 @@ class ProjectFilter(admin.SimpleListFilter):
         return [(str(id), name) for id, name in projects.values_list("id", "name")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return _narrowed_by_id(queryset, "project_id", self.value())
-
-
-def _narrowed_by_id(queryset: QuerySet[Any], field: str, id: str | None) -> QuerySet[Any]:
-    if id is None:
-        return queryset
-    return newest(queryset, **{field: int(id)}) if _is_id(id) else queryset.none()
-
-
-def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19
+        if self.value() is None:
+            return queryset
+        id = as_row_id(self.value() or "")
+        return queryset.none() if id is None else newest(queryset, project_id=id)
 
 
 def time_of(at: datetime) -> SafeString:

@@ -18,7 +18,7 @@ from django.http import HttpRequest
 
 from notifications import finding, providers, selecting
 from notifications.admin import listing
-from notifications.finding import Found, as_uuid
+from notifications.finding import Found, as_row_id, as_uuid
 from notifications.models import (
     Batch,
     Channel,
@@ -80,14 +80,16 @@ class SelectionFilter(admin.ListFilter):
 
     @cached_property
     def selects(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
-        """Name, label and choices of each."""
+        """Name, label and choices of each. All providers that there are: what was sent before may have gone through one
+        that is not set up any more.
+        """
         return [
             ("status", "Status", Status.choices),
             ("channel", "Channel", Channel.choices),
             ("priority", "Priority", Priority.choices),
             ("live", "Kind", [("1", "Live"), ("0", "Test")]),
             ("project", "Project", self._projects()),
-            ("provider", "Provider", [(name, name) for name in _provider_names()]),
+            ("provider", "Provider", [(name, name) for name in sorted(providers.names())]),
             ("resent", "Resent", [("1", "Resent since"), ("0", "Not resent")]),
         ]
 
@@ -124,14 +126,9 @@ class SelectionFilter(admin.ListFilter):
         given = self.given.get("recipient", "")
         if not given:
             return ""
-        is_id = given.isascii() and given.isdigit() and len(given) < 19
-        named = Recipient.objects.filter(pk=int(given)) if is_id else Recipient.objects.none()
+        id = as_row_id(given)
+        named = Recipient.objects.none() if id is None else Recipient.objects.filter(pk=id)
         return str(within(self.user, named).first() or "No such recipient")
-
-
-def _provider_names() -> list[str]:
-    """All that there are: what was sent before may have gone through one that is not set up any more."""
-    return sorted({*providers.paced_names(), *providers.repeatable_names()})
 
 
 class NotificationChangeList(ChangeList):
