@@ -11,18 +11,22 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from notifications.finding import as_row_id
-from notifications.models import Channel
+from notifications.models import Channel, Notification
 from notifications.newest import newest
+from notifications.rendering import first_line
 from users.console import BoundedChangeList
 from users.models import Project
 from users.reach import within
 
+#: Characters of a message that stand for it where it has no title.
+BEGINNING = 200
 #: Rows that a filter without an index of its own looks at.
 LOOKED_THROUGH = 50_000
 
@@ -103,6 +107,16 @@ class ProjectFilter(admin.SimpleListFilter):
             return queryset
         id = as_row_id(self.value() or "")
         return queryset.none() if id is None else newest(queryset, project_id=id)
+
+
+def with_beginning(rows: QuerySet[Notification]) -> QuerySet[Notification]:
+    """Each with the beginning of its message, which may have 256 KB."""
+    return rows.annotate(beginning=Left("message", BEGINNING))
+
+
+def subject_of(notification: Notification) -> str:
+    """What it is about. It was read `with_beginning()`."""
+    return notification.title or first_line(notification.beginning)  # type: ignore[attr-defined]
 
 
 def time_of(at: datetime) -> SafeString:

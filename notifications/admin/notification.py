@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -17,7 +16,7 @@ from django.utils.text import Truncator
 from notifications.admin.acting import Acting
 from notifications.admin.export import Exporting
 from notifications.admin.generations import chain_beside, generations
-from notifications.admin.listing import time_of
+from notifications.admin.listing import subject_of, time_of, with_beginning
 from notifications.admin.notification_list import NotificationChangeList, SelectionFilter
 from notifications.admin.preview import preview
 from notifications.admin.timeline import timeline
@@ -25,9 +24,6 @@ from notifications.circumstances import MOST_RECEIPTS, explanation_of
 from notifications.models import Notification
 from notifications.rendering import first_line
 from users.console import BigTableAdmin, NeverDeleted, OfProject, WithDetails, badge
-
-#: Characters of a message that stand for it where it has no title.
-BEGINNING = 200
 
 
 @admin.register(Notification)
@@ -78,9 +74,8 @@ class NotificationAdmin(Acting, Exporting, WithDetails, OfProject, BigTableAdmin
     def what(self, notification: Notification) -> SafeString:
         if notification.erased_at:
             return format_html('<span class="ntf-faint">{}</span>', "erased")
-        text = notification.title or first_line(notification.beginning)  # type: ignore[attr-defined]
         test = "" if notification.live else format_html(' <span class="ntf-tag">{}</span>', "test")
-        return format_html("{}{}", Truncator(text).chars(60), test)
+        return format_html("{}{}", Truncator(subject_of(notification)).chars(60), test)
 
     @admin.display(description="recipient")
     def to(self, notification: Notification) -> str:
@@ -115,9 +110,7 @@ class NotificationAdmin(Acting, Exporting, WithDetails, OfProject, BigTableAdmin
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Notification]:
         """The list without what may be long (a message has up to 256 KB); else all that a page shows."""
-        found: QuerySet[Notification] = (
-            super().get_queryset(request).annotate(beginning=Left("message", BEGINNING))
-        )
+        found = with_beginning(super().get_queryset(request))
         page = request.resolver_match.url_name if request.resolver_match else ""
         if page == self.page_name("changelist"):
             return found.defer("message", "html", "metadata", "failure_detail")

@@ -11,14 +11,13 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.text import Truncator
 
+from notifications.admin.listing import subject_of, with_beginning
 from notifications.admin.timeline import short
 from notifications.models import Channel, Notification, NotificationQuerySet, Status, Suppression
 from notifications.newest import newest
-from notifications.rendering import first_line
 from users.admin.recipients import RecipientAdmin
 from users.console import WithDetails
 from users.models import Address, Recipient
@@ -29,8 +28,6 @@ MOST_LISTED = 20
 MOST_FAILURES = 10
 #: Notifications that are counted and looked through for failures, the newest ones: some get a million.
 MOST_LOOKED_AT = 500
-#: Characters of a message that stand for it where it has no title.
-BEGINNING = 200
 #: What support is asked about. A cancelled one may be so because its address is suppressed.
 NOT_ARRIVED = frozenset({Status.FAILED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED})
 #: What an entry shows; a message and its HTML part may be long.
@@ -116,15 +113,14 @@ def _history(request: HttpRequest, recipient: Recipient) -> dict[str, Any]:
 
 def _entries(ids: list[UUID]) -> list[Entry]:
     rows: NotificationQuerySet = Notification.objects.filter(pk__in=ids).only(*_SHOWN)
-    shown = rows.annotate(beginning=Left("message", BEGINNING)).order_by("-id")
+    shown = with_beginning(rows).order_by("-id")
     return [Entry(notification, _what(notification)) for notification in shown]
 
 
 def _what(notification: Notification) -> str:
     if notification.erased_at:
         return "erased"
-    text = notification.title or first_line(notification.beginning)  # type: ignore[attr-defined]
-    return Truncator(text).chars(80) or str(notification.pk)
+    return Truncator(subject_of(notification)).chars(80) or str(notification.pk)
 
 
 def _tallies(pairs: Any) -> list[Tally]:
