@@ -15,7 +15,7 @@ from users.refusals import Refused
 class Command(BaseCommand):
     help = (
         "Lets a lane, a provider or a project's flow (PROJECT/LANE), that manage.py pause or the console has paused, go "
-        "out again, at once. Exit code 1 where there is no such target; resuming what is not paused is fine."
+        "out again, within seconds: the workers' sweep finds what is due. Exit code 1 where there is no such target; resuming what is not paused is fine."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
