@@ -361,6 +361,10 @@ class Notification(models.Model):
     sent_at = models.DateTimeField(null=True, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
     read_at = models.DateTimeField(null=True, blank=True)
+    #: In-app: by which change of its inbox it arrived there; NULL where it has not. See inbox/numbering.py.
+    inbox_position = models.BigIntegerField(null=True, blank=True, editable=False)
+    #: In-app: when the person put it away.
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
     #: When the person was forgotten: address and content are gone, it can never be sent again.
     erased_at = models.DateTimeField(null=True, blank=True)
 
@@ -483,6 +487,29 @@ class Notification(models.Model):
                 name="notification_provider_id",
                 condition=~Q(provider_message_id=""),
             ),
+            # GET /inbox, newest first.
+            models.Index(
+                fields=("recipient", "live", "inbox_position"),
+                name="notification_inbox",
+                condition=Q(inbox_position__isnull=False),
+            ),
+            # GET /inbox?unread=true, and inbox.marking.read_all().
+            models.Index(
+                fields=("recipient", "live", "inbox_position"),
+                name="notification_unread",
+                condition=Q(inbox_position__isnull=False, read_at=None, archived_at=None),
+            ),
+            # inbox.numbering.take_in_what_was_left(): nearly always empty.
+            models.Index(
+                fields=("id",),
+                name="notification_not_in_inbox",
+                condition=Q(
+                    channel=Channel.IN_APP,
+                    status=Status.DELIVERED,
+                    inbox_position=None,
+                    recipient__isnull=False,
+                ),
+            ),
             # GET /notifications?batch= and the batch's counts.
             models.Index(
                 fields=("flow", "id"),
@@ -543,6 +570,70 @@ class Notification(models.Model):
     def next_attempt_at(self) -> datetime | None:
         """When a waiting one is due; None where nothing more happens by itself."""
         return self.due_at if self.status == Status.PENDING else None
+
+
+class Inbox(models.Model):
+    """What one person has in-app: of live keys, or of test keys. Counts its changes; see inbox/numbering.py.
+
+    A row exists from the first arrival on. It is locked by every change of the inbox, after the notifications that
+    change, so that the numbers have no gap and the count is exact.
+    """
+
+    #: Without a reference in the database, which would lock the recipient after the notification; whoever forgets a
+    #: person locks them in the other order.
+    recipient = models.ForeignKey(
+        Recipient, models.CASCADE, related_name="inboxes", db_constraint=False, db_index=False
+    )
+    live = models.BooleanField()
+    #: The number of its last change.
+    position = models.BigIntegerField(default=0, db_default=0)
+    #: How many are neither read nor archived.
+    unread = models.IntegerField(default=0, db_default=0)
+
+    class Meta:
+        verbose_name_plural = "inboxes"
+        default_permissions = ()
+        constraints = (
+            # Also the index by which numbering and the stream find it.
+            models.UniqueConstraint(fields=("recipient", "live"), name="inbox_of_recipient"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.recipient_id} · {self.unread} unread"
+
+
+class InboxEvent(models.Model):
+    """One change of an inbox, kept for a while so that a client that was away gets exactly what it missed."""
+
+    class Kind(models.TextChoices):
+        CREATED = "created", "Arrived"
+        UPDATED = "updated", "Read, unread, archived or taken back"
+        REMOVED = "removed", "Gone: its time was over, or its person was forgotten"
+        READ_ALL = "read_all", "All up to a position read"
+
+    inbox = models.ForeignKey(Inbox, models.CASCADE, related_name="events", db_index=False)
+    #: 1, 2, 3 ... of its inbox.
+    number = models.BigIntegerField()
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    #: Which notification; NULL where all were read. No foreign key: it may be gone, and the number stays.
+    notification_id = models.UUIDField(null=True)
+    #: Where all were read: up to which position.
+    read_up_to = models.BigIntegerField(null=True)
+    #: How many were unread then.
+    unread = models.IntegerField()
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            # Also the index by which the stream finds what comes after a number.
+            models.UniqueConstraint(fields=("inbox", "number"), name="inbox_event_number"),
+        )
+        # housekeeping.prune_inbox_events().
+        indexes = (models.Index(fields=("at",), name="inbox_event_at"),)
+
+    def __str__(self) -> str:
+        return f"{self.inbox_id}: {self.number} {self.kind}"
 
 
 class Attempt(models.Model):

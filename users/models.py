@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from datetime import datetime
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Now
+
+
+_ORIGIN = re.compile(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 
 class User(AbstractUser):
@@ -24,6 +30,16 @@ class User(AbstractUser):
         related_name="+",
         help_text="Limits what this person sees and does to these projects. None chosen: all projects.",
     )
+
+
+def validate_origin(value: str) -> None:
+    """`scheme://host[:port]`, as a browser sends it (RFC 6454). Raises ValidationError."""
+    parts = urlsplit(value)
+    if value != f"{parts.scheme}://{parts.netloc}" or not _ORIGIN.fullmatch(value):
+        raise ValidationError(
+            "This is not an origin like https://app.example.com: a scheme, a host in small letters, perhaps a port; no path, no *.",
+            code="invalid_origin",
+        )
 
 
 class UnknownPolicy(models.TextChoices):
@@ -63,6 +79,15 @@ class Project(models.Model):
         help_text="Separated by commas, for example: receipts, security. These go out also to who has complained or "
         "unsubscribed; a hard bounce or an SMS STOP stops them too.",
     )
+    #: Asked by every call with an inbox token that comes from a page (users/inbox_access.py).
+    inbox_origins = ArrayField(
+        models.CharField(max_length=255, validators=[validate_origin]),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Separated by commas, for example: https://app.example.com. Pages of these origins, and no others, may "
+        "show a person's in-app messages, with a token that your backend has made.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -73,9 +98,12 @@ class Project(models.Model):
 
 
 class Scope(models.TextChoices):
+    """A key may have several. None includes another one."""
+
     SEND = "send", "Send notifications, cancel them, mark them read"
     READ = "read", "Read notifications and users"
     MANAGE = "manage", "Create, change and forget users"
+    INBOX = "inbox", "Make the tokens with which users read their in-app messages"
 
 
 def every_scope() -> list[str]:
@@ -161,6 +189,8 @@ class Recipient(models.Model):
     timezone = models.CharField(max_length=64, blank=True)
     #: Made by a notification to an unknown address or user_id. POST /users may still claim it.
     provisional = models.BooleanField(default=False, editable=False)
+    #: Inbox tokens hold while they name this; raising it ends all that were made.
+    inbox_epoch = models.IntegerField(default=0, db_default=0, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
