@@ -83,6 +83,8 @@ ALLOWED_HOSTS = [
     for host in (_required_in_production("ALLOWED_HOSTS") or "localhost,127.0.0.1,[::1]").split(",")
 ]
 PUBLIC_URL = env.str("PUBLIC_URL", "").rstrip("/")
+#: Where `script/server` listens; elsewhere the program that serves decides.
+PORT = env.int("PORT", 8000)
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL] if PUBLIC_URL else [])
 
 ROOT_URLCONF = "notifyproj.urls"
@@ -106,6 +108,7 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django.contrib.postgres",
     "axes",
+    "corsheaders",
     "csp",
     "django_otp",
     "django_otp.plugins.otp_totp",
@@ -120,6 +123,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "notifyproj.middleware.RequestMiddleware",
     "notifyproj.middleware.ProbeMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "notifyproj.middleware.SecureApiMiddleware",
     "notifyproj.middleware.WebhookMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -274,6 +278,11 @@ CELERY_BEAT_SCHEDULE = {
     "beat is alive": {"task": "notifications.tasks.beat_is_alive", "schedule": schedule(30)},
     "forgetting": {"task": "notifications.tasks.go_on_forgetting", "schedule": schedule(30)},
     "housekeeping": {"task": "notifications.tasks.housekeeping", "schedule": schedule(600)},
+    "inboxes": {
+        "task": "notifications.tasks.take_into_inboxes",
+        "schedule": schedule(60),
+        "options": {"queue": "low", "expires": 60},
+    },
     # One that waited for long is as good as the next.
     "counting": {
         "task": "notifications.tasks.count",
@@ -377,6 +386,32 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
 MAX_BATCH_BYTES = env.int("MAX_BATCH_BYTES", 256_000_000)
 #: Share of a batch's last 1,000 calls that may fail before it pauses itself.
 BATCH_FAILURE_LIMIT = env.float("BATCH_FAILURE_LIMIT", 0.2)
+
+# --- The inbox, for people's browsers --------------------------------------------------------------------
+
+#: Calls with one person's inbox tokens, over all browsers, as "requests/seconds"; empty switches the limit off.
+INBOX_RATE_LIMIT = env.str("INBOX_RATE_LIMIT", "600/60")
+#: The stream is a process of its own; it listens here where script/server starts it.
+STREAM_PORT = env.int("STREAM_PORT", PORT + 1)
+#: The stream's address, where a proxy routes it. In development it is found at STREAM_PORT.
+STREAM_URL = env.str("STREAM_URL", "")
+#: Open streams of one process, and of one person in one process.
+STREAM_CONNECTIONS = env.int("STREAM_CONNECTIONS", 2000)
+STREAM_CONNECTIONS_PER_USER = env.int("STREAM_CONNECTIONS_PER_USER", 20)
+#: Seconds after which the stream looks by itself what has changed, whether or not Redis has said so.
+STREAM_LOOK_EVERY = env.float("STREAM_LOOK_EVERY", 2.0)
+#: Days for which the changes of inboxes are kept. A client that was away for longer loads its list anew.
+INBOX_EVENTS_KEPT = 7
+
+#: Pages of the service itself; those of others are allowed by each project (Project.inbox_origins).
+OWN_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+if not PRODUCTION:
+    OWN_ORIGINS += [f"http://{host}:{PORT}" for host in ALLOWED_HOSTS]
+CORS_URLS_REGEX = r"^/api/v1/inbox"
+CORS_ALLOW_METHODS = ("GET", "PATCH", "POST")
+CORS_ALLOW_HEADERS = ("authorization", "content-type", "last-event-id")
+CORS_EXPOSE_HEADERS = ("retry-after", "x-request-id")
+CORS_PREFLIGHT_MAX_AGE = 600
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["users.authentication.ApiKeyAuthentication"],
@@ -578,6 +613,7 @@ LOGGING = {
         # Anything below warning would print the recipients and the content.
         "twilio": {"level": "WARNING"},
         "urllib3": {"level": "WARNING"},
+        "sse_starlette": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
     },

@@ -27,6 +27,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from users.authentication import Caller
+from users.inbox_access import Reader
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ REDIS_REST = 5.0
 
 #: Seconds for which a process may spend tokens that it has taken.
 HELD = 0.1
+#: Buckets of which a process holds something, at most.
+MOST_HANDFULS = 10_000
 
 # KEYS[1] the bucket; ARGV: capacity, seconds to fill it, tokens given back, tokens wanted at once, tokens needed.
 # Returns {tokens taken, tokens left}: what was wanted, or what is needed where less than half is left, or none.
@@ -94,7 +97,7 @@ class RateLimiter:
     """Takes tokens of a key's bucket."""
 
     def __init__(self) -> None:
-        self._handfuls: dict[int, Handful] = {}
+        self._handfuls: dict[int | str, Handful] = {}
         self._rest_until = 0.0
         self._lock = threading.Lock()
 
@@ -108,12 +111,15 @@ class RateLimiter:
         )
         return client.register_script(_TAKE)
 
-    def take(self, key_id: int, limit: int, window: int, cost: int = 1) -> Quota | None:
-        """What is left after this request, which takes all of its `cost` or nothing; None when Redis cannot be asked."""
-        handful = self._handfuls.get(key_id) or self._handfuls.setdefault(key_id, Handful())
+    def take(self, whose: int | str, limit: int, window: int, cost: int = 1) -> Quota | None:
+        """What is left after this request, which takes all of its `cost` or nothing; None when Redis cannot be asked.
+
+        `whose` names the bucket: the id of an API key, or `inbox:` and that of a recipient.
+        """
+        handful = self._handful_of(whose)
         # While one thread asks Redis, the key's others wait for what it gets.
         with handful.lock:
-            if not handful.has(cost) and not self._take_more(handful, key_id, limit, window, cost):
+            if not handful.has(cost) and not self._take_more(handful, whose, limit, window, cost):
                 return None
             allowed = handful.tokens >= cost
             if allowed:
@@ -128,8 +134,14 @@ class RateLimiter:
             retry_after=max(0.0, (cost - left) * window / limit),
         )
 
+    def _handful_of(self, whose: int | str) -> Handful:
+        """People are many more than keys: what was held for them is given up now and then."""
+        if len(self._handfuls) >= MOST_HANDFULS:
+            self._handfuls = {}
+        return self._handfuls.get(whose) or self._handfuls.setdefault(whose, Handful())
+
     def _take_more(
-        self, handful: Handful, key_id: int, limit: int, window: int, needed: int
+        self, handful: Handful, whose: int | str, limit: int, window: int, needed: int
     ) -> bool:
         """Whether Redis has answered."""
         if time.monotonic() < self._rest_until:
@@ -138,7 +150,7 @@ class RateLimiter:
         wanted = max(needed, int(limit / window * HELD))
         try:
             taken, left = self._take(
-                keys=[f"{prefix}rate:{key_id}"],
+                keys=[f"{prefix}rate:{whose}"],
                 args=[limit, window, handful.tokens, wanted, needed],
             )
         except redis.RedisError as error:
@@ -159,14 +171,15 @@ class RateLimiter:
 limiter = RateLimiter()
 
 
-def rate_limit() -> tuple[int, int] | None:
-    """`RATE_LIMIT` as (requests, seconds); None when it is off. Raises ValueError."""
-    if not settings.RATE_LIMIT:
+def rate_limit(name: str = "RATE_LIMIT") -> tuple[int, int] | None:
+    """The setting as (requests, seconds); None when it is off. Raises ValueError."""
+    given: str = getattr(settings, name)
+    if not given:
         return None
-    requests, _, seconds = settings.RATE_LIMIT.partition("/")
+    requests, _, seconds = given.partition("/")
     limit = int(requests), int(seconds)
     if min(limit) < 1:
-        raise ValueError(f"RATE_LIMIT must be two positive numbers, not {settings.RATE_LIMIT!r}")
+        raise ValueError(f"{name} must be two positive numbers, not {given!r}")
     return limit
 
 
@@ -187,16 +200,31 @@ def charge(request: Request, tokens: int) -> None:
 class ApiKeyThrottle(BaseThrottle):
     """The view puts `request.quota` into the answer's headers (notifications/api/views.py)."""
 
+    setting = "RATE_LIMIT"
+
     def __init__(self) -> None:
         self._quota: Quota | None = None
 
+    def whose(self, request: Request) -> int | str | None:
+        """Which bucket the request takes from; None for one that is not limited."""
+        return request.user.key_id if isinstance(request.user, Caller) else None
+
     def allow_request(self, request: Request, view: Any) -> bool:
-        limit = rate_limit()
-        if limit is None or not isinstance(request.user, Caller):
+        limit, whose = rate_limit(self.setting), self.whose(request)
+        if limit is None or whose is None:
             return True
-        self._quota = limiter.take(request.user.key_id, *limit)
+        self._quota = limiter.take(whose, *limit)
         request._request.quota = self._quota  # type: ignore[attr-defined]
         return self._quota is None or self._quota.allowed
 
     def wait(self) -> float | None:
         return self._quota.retry_after if self._quota else None
+
+
+class InboxThrottle(ApiKeyThrottle):
+    """For the browsers of one person together."""
+
+    setting = "INBOX_RATE_LIMIT"
+
+    def whose(self, request: Request) -> int | str | None:
+        return f"inbox:{request.user.recipient_id}" if isinstance(request.user, Reader) else None

@@ -1,9 +1,9 @@
 """What the inbox needs to know of projects, people and keys. A key that could do everything can do this too."""
 
 import django.contrib.postgres.fields
-import users.models
 from django.db import migrations, models
 
+import users.models
 
 # A key with chosen scopes keeps to them.
 WITH_EVERY_SCOPE = """
