@@ -1,4 +1,4 @@
-"""What people change: cancel, retry now, read, resend, settle an unknown one, probe a circuit, forget a person.
+"""What people change: cancel, retry now, resend, settle an unknown one, probe a circuit, forget a person.
 
 Each is one conditional UPDATE, so that it cannot collide with a worker: whoever comes second changes nothing and is
 told what is allowed. API, admin and commands all call these.
@@ -10,8 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 
 from notifications import forgetting
 from notifications.intake import Accepted, Submission, submit
@@ -45,26 +44,6 @@ def retry_now(notification_id: UUID) -> None:
         raise Conflict("not_waiting", "Only a pending notification can be tried now.", "status")
     lane = Notification.objects.values_list("flow__lane", flat=True).get(id=notification_id)
     transaction.on_commit(lambda: wake(lane), robust=True)
-
-
-def mark_read(notification_id: UUID) -> None:
-    """Reading is not a status: it sets `read_at`, once. Raises Conflict for what never reached anybody."""
-    _set_read(notification_id, Coalesce("read_at", Now()))
-
-
-def mark_unread(notification_id: UUID) -> None:
-    _set_read(notification_id, None)
-
-
-def _set_read(notification_id: UUID, moment: Coalesce | None) -> None:
-    never_arrived = Q(status__in=(Status.FAILED, Status.CANCELLED, Status.EXPIRED))
-    readable = Notification.objects.filter(~never_arrived, id=notification_id)
-    if not readable.update(read_at=moment):
-        raise Conflict(
-            "not_readable",
-            "A failed, cancelled or expired notification has reached nobody who could read it.",
-            "status",
-        )
 
 
 def settle_as_arrived(notification_id: UUID) -> None:

@@ -31,7 +31,8 @@ from django.db import (
 
 from notifications import providers, queue, receipts
 from notifications.circuits import Breaker, Observation, Sign, sign_of
-from notifications.models import LANES
+from notifications.inbox import numbering
+from notifications.models import LANES, Status
 from notifications.pace import (
     HORIZON,
     IN_TURN,
@@ -635,12 +636,15 @@ class Drain:
 
     def _record(self, settlements: list[Settlement]) -> None:
         telling = [each for each in settlements if each.verdict.tells_more]
-        if not telling:
+        arriving = [each.id for each in settlements if each.verdict.status == Status.DELIVERED]
+        if not (telling or arriving):
             return queue.settle(settlements, settings.UNKNOWN_REVIEW_AFTER)
         with transaction.atomic():
             queue.settle(settlements, settings.UNKNOWN_REVIEW_AFTER)
             for each in telling:
                 receipts.note_answer(self.provider.name, each.id, each.verdict)
+            # Only in-app is delivered by being sent.
+            numbering.arrive(arriving)
 
 
 def call(provider: Provider, message: Message) -> Sent | ProviderError:

@@ -137,6 +137,7 @@ def _erase_rows(ids: list[UUID]) -> None:
         # What is being sent now and comes back is not claimed again.
         expires_at=F("created_at"),
         erased_at=Now(),
+        inbox_position=None,
         recipient=None,
     )
     Attempt.objects.filter(notification__in=ids).exclude(detail="").update(detail="")

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from notifications import bulk_actions, counting, ids, stopping
+from notifications.inbox import numbering
 from notifications.models import (
     CallCount,
     Circuit,
@@ -23,6 +24,7 @@ from notifications.models import (
     Heartbeat,
     HourlyCount,
     IdempotencyKey,
+    InboxEvent,
     Notification,
     Receipt,
     SpentToken,
@@ -37,6 +39,9 @@ LONGEST_RUN = 60.0
 #: As long as an idempotency key: one that outlived its notification would let the same request send again.
 SHORTEST_RETENTION_DAYS = settings.IDEMPOTENCY_KEY_TTL // 86400
 
+
+#: What numbering.remove() looks at.
+_OF_INBOX = ("id", "inbox_position", "read_at", "archived_at")
 
 #: A signature is refused after five minutes (providers/anymail_webhooks.py); its token need not be known for longer.
 TOKENS_KEPT = timedelta(hours=1)
@@ -57,6 +62,7 @@ def prune(seconds: float = LONGEST_RUN) -> None:
     )
     Heartbeat.objects.filter(seen_at__lt=Now() - timedelta(days=1)).delete()
     SpentToken.objects.filter(spent_at__lt=Now() - TOKENS_KEPT).delete()
+    prune_inbox_events(end)
     prune_counts(end)
     prune_unmatched_receipts(end)
     _delete_all(bulk_actions.old_rows(), end)
@@ -82,6 +88,12 @@ def prune_counts(end: float) -> int:
         CountedHour.objects.filter(hour__lt=Now() - counting.HOURS_KEPT),
     )
     return sum(_delete_all(rows, end) for rows in old)
+
+
+def prune_inbox_events(end: float) -> int:
+    """Until `end` (of the monotonic clock). Returns how many. A client that still misses one of them starts anew."""
+    age = timedelta(days=settings.INBOX_EVENTS_KEPT)
+    return _delete_all(InboxEvent.objects.filter(at__lt=Now() - age), end)
 
 
 def prune_unmatched_receipts(end: float) -> int:
@@ -149,4 +161,5 @@ def _old() -> QuerySet[Notification]:
 def _delete(chunk: list[UUID]) -> int:
     """Those of the locked ones that nobody has resent while we came to lock them. Returns how many."""
     deletable = Notification.objects.filter(id__in=chunk, resent_as=None)
+    numbering.remove(deletable.exclude(inbox_position=None).only(*_OF_INBOX))
     return deletable.only("id").delete()[1].get("notifications.Notification", 0)

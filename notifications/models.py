@@ -307,6 +307,19 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
         """Nothing of it has left: a claimed row is too, since BEGIN asks for `pending` once more."""
         return self.filter(status=Status.PENDING)
 
+    def of_inbox(self, recipient_id: int, live: bool) -> NotificationQuerySet:
+        """What has arrived there, also what is archived."""
+        return self.filter(recipient_id=recipient_id, live=live, inbox_position__isnull=False)
+
+    def not_in_inbox(self) -> NotificationQuerySet:
+        """Delivered in-app, and not taken into its inbox."""
+        return self.filter(
+            channel=Channel.IN_APP,
+            status=Status.DELIVERED,
+            inbox_position=None,
+            recipient__isnull=False,
+        )
+
     def held(self) -> NotificationQuerySet:
         """Nobody knows whether they were sent, no policy decides any more, and no operator has yet."""
         return self.filter(status=Status.UNKNOWN, review_at=None, settled_by_hand=False)
@@ -565,6 +578,12 @@ class Notification(models.Model):
             "code": self.failure_code,
             "detail": self.failure_detail,
         }
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether its inbox counts it: it has arrived there, and is neither read nor archived."""
+        arrived = self.inbox_position is not None
+        return arrived and self.read_at is None and self.archived_at is None
 
     @property
     def next_attempt_at(self) -> datetime | None:

@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from notifications import counting, delivery, forgetting, receipts, stopping
 from notifications import housekeeping as pruning
 from notifications.heartbeats import beat
+from notifications.inbox import numbering
 
 
 class RetriedTask(Task[..., None]):
@@ -53,6 +54,13 @@ def housekeeping() -> None:
 def go_on_forgetting() -> None:
     """Erase what is left of people whose forgetting took longer than a request."""
     forgetting.go_on_with_all()
+
+
+@shared_task(base=RetriedTask)
+def take_into_inboxes() -> None:
+    """Take in what was delivered in-app by a process that knows no inboxes yet, until nothing of it is left."""
+    while not stopping.is_stopping() and numbering.take_in_what_was_left() == numbering.CHUNK:
+        pass
 
 
 @shared_task(base=RetriedTask)

@@ -63,10 +63,11 @@ def route(name: str, args: tuple[Any, ...], *rest: Any, **options: Any) -> dict[
     return {"queue": _queue_of(args[0])} if name == DRAIN_TASK else None
 
 
-def hint(lane: str) -> None:
-    """publish(), but for a queue that no worker reads: when one does again, its sweep finds what is due."""
-    if not _unread.are_too_many(_queue_of(lane)):
-        publish(lane)
+def hint(lanes: set[str]) -> None:
+    """publish() each, but for a queue that no worker reads: when one does again, its sweep finds what is due."""
+    for lane in lanes:
+        if not _unread.are_too_many(_queue_of(lane)):
+            publish(lane)
 
 
 def pause_after(took: float) -> float:
@@ -99,17 +100,22 @@ def _count(queue: str) -> int:
 
 
 class Waker:
-    """Publishes the marked lanes from a daemon thread, which starts with the first mark (and after a fork)."""
+    """Publishes what was marked from a daemon thread, which starts with the first mark (and anew after a fork)."""
 
-    def __init__(self, publish: Callable[[str], None] = hint) -> None:
+    def __init__(self, publish: Callable[[set[str]], None] = hint) -> None:
         self._publish = publish
+        self._begin()
+        # In a forked child the parent's thread is not there, and may have held the lock.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
         self._condition = threading.Condition()
         self._marked: set[str] = set()
         self._pid = 0
 
-    def mark(self, lane: str) -> None:
+    def mark(self, name: str) -> None:
         with self._condition:
-            self._marked.add(lane)
+            self._marked.add(name)
             self._start_thread_once_per_process()
             self._condition.notify()
 
@@ -128,26 +134,16 @@ class Waker:
         with self._condition:
             while not self._marked:
                 self._condition.wait()
-            lanes, self._marked = self._marked, set()
+            marked, self._marked = self._marked, set()
         started = time.monotonic()
         try:
-            for lane in lanes:
-                self._publish(lane)
+            self._publish(marked)
         except Exception as error:
             # Not marked again: the sweep finds what is due. One line a second is enough to tell.
-            log.warning("wake_failed", lanes=sorted(lanes), error=type(error).__name__)
+            log.warning("wake_failed", marked=sorted(marked)[:12], error=type(error).__name__)
             return BROKER_AWAY_PAUSE
         return pause_after(time.monotonic() - started)
 
 
 _unread = Unread()
 _waker = Waker()
-
-
-def _renew() -> None:
-    """In a forked child: the parent's thread is not there, and may have held the lock."""
-    global _waker
-    _waker = Waker()
-
-
-os.register_at_fork(after_in_child=_renew)

@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from notifications import hooks, views
+from notifications.api.urls import inbox_router
 
 urlpatterns = [
     path("", views.index, name="index"),
@@ -18,6 +19,7 @@ urlpatterns = [
     re_path(r"^health/?$", views.HealthView.as_view()),
     re_path(r"^hooks/(?P<provider>[a-z0-9_]+)/?$", hooks.receive, name="hook"),
     re_path(r"^hooks/(?P<provider>[a-z0-9_]+)/(?P<link>[^/]+)/?$", hooks.receive),
+    path("api/v1/", include(inbox_router.urls)),
     path("api/v1/", include("notifications.api.urls")),
     # The short forms that the older systems used.
     path("", include("notifications.api.urls")),

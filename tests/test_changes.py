@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from notifications import changes, queue
+from notifications.inbox import marking
 from notifications.models import Attempt, Notification
 from notifications.providers.base import Permanent, Sent, Temporary
 from notifications.retry import judge
@@ -314,13 +315,13 @@ def _wait_until_somebody_waits_for_a_lock():
 
 def test_reading_sets_the_time_once_and_unreading_clears_it():
     notification = NotificationFactory(status="delivered", sent_at=timezone.now())
-    changes.mark_read(notification.id)
+    marking.mark_read(notification.id)
     notification.refresh_from_db()
     first = notification.read_at
-    changes.mark_read(notification.id)
+    marking.mark_read(notification.id)
     notification.refresh_from_db()
     assert notification.read_at == first is not None
-    changes.mark_unread(notification.id)
+    marking.mark_unread(notification.id)
     notification.refresh_from_db()
     assert notification.read_at is None
 
@@ -328,7 +329,7 @@ def test_reading_sets_the_time_once_and_unreading_clears_it():
 def test_what_reached_nobody_cannot_be_read():
     notification = NotificationFactory(status="cancelled")
     with pytest.raises(Conflict):
-        changes.mark_read(notification.id)
+        marking.mark_read(notification.id)
 
 
 def test_a_forgotten_person_leaves_ids_and_nothing_else():

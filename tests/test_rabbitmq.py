@@ -238,9 +238,9 @@ def test_a_frozen_rabbitmq_holds_up_no_request(
     waking.publish("email.high")  # it is connected
     gave_up = threading.Event()
 
-    def publish(lane):
+    def publish(lanes):
         try:
-            waking.publish(lane)
+            waking.hint(lanes)
         except Exception:
             gave_up.set()
             raise

@@ -1,4 +1,4 @@
-"""The query parameters of the lists: of notifications, and of suppressions."""
+"""The query parameters of the lists: of notifications, of suppressions, and of an inbox."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from rest_framework.exceptions import ValidationError
 from notifications import suppressions
 from notifications.api.serializers import CHANNEL_SPELLINGS
 from notifications.ids import first_of
-from notifications.models import Channel, Flow, Notification, Status, Suppression
+from notifications.models import (
+    Channel,
+    Flow,
+    Notification,
+    NotificationQuerySet,
+    Status,
+    Suppression,
+)
 from notifications.newest import newest
 from users.api.fields import ChoiceField, TextField, UserIdField, ZonedDateTimeField
 from users.models import Address, Recipient
@@ -57,6 +64,16 @@ class SuppressionFilters(_Period):
     reason = ChoiceField(Suppression.Reason.choices, required=False)
 
 
+class InboxFilters(serializers.Serializer[Any]):
+    """All given ones must hold."""
+
+    unread = serializers.BooleanField(required=False, help_text="true: what is not read yet.")
+    archived = serializers.BooleanField(
+        required=False, help_text="true: what was put away. Else that is left out."
+    )
+    category = TextField(required=False, max_length=100)
+
+
 def filtered(
     parameters: QueryDict, project_id: int, recipient_id: int | None = None
 ) -> QuerySet[Notification]:
@@ -91,6 +108,21 @@ def filtered_suppressions(parameters: QueryDict, project_id: int) -> QuerySet[Su
     return Suppression.objects.filter(project_id=project_id, **wanted).order_by("-id")
 
 
+def filtered_inbox(parameters: QueryDict, recipient_id: int, live: bool) -> NotificationQuerySet:
+    """What is in the inbox and matches the query parameters, the last that arrived first.
+
+    Raises ValidationError, naming the parameter.
+    """
+    given = _checked(parameters, InboxFilters)
+    wanted: dict[str, Any] = {"archived_at__isnull": not given.get("archived", False)}
+    if "unread" in given:
+        wanted["read_at__isnull"] = given["unread"]
+    if "category" in given:
+        wanted["category"] = given["category"]
+    arrived = Notification.objects.of_inbox(recipient_id, live)
+    return arrived.filter(**wanted).order_by("-inbox_position")
+
+
 def _index_for(wanted: dict[str, Any]) -> tuple[str, ...]:
     """The columns of the index that leaves the fewest rows to look at."""
     if wanted.get("reference"):
@@ -114,7 +146,9 @@ def _period(given: dict[str, Any]) -> dict[str, Any]:
     return period
 
 
-def _checked(parameters: QueryDict, serializer: type[_Period]) -> dict[str, Any]:
+def _checked(
+    parameters: QueryDict, serializer: type[serializers.Serializer[Any]]
+) -> dict[str, Any]:
     given = {name: str(value) for name, value in parameters.items() if name not in _PAGING}
     unknown = [name for name in given if name not in serializer().fields]
     if unknown:

@@ -26,12 +26,14 @@ class NewestFirst(CursorPagination):
     page_size = 50
     max_page_size = 250
     page_size_query_param = "limit"
+    #: What the queryset is ordered by, descending; unique within it.
+    key = "id"
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         size = self.get_page_size(request)
         self.base_url = request.build_absolute_uri()
         cursor = self.decode_cursor(request) or _FIRST_PAGE
-        found = list(_beyond(queryset, cursor)[: size + 1])
+        found = list(self._beyond(queryset, cursor)[: size + 1])
         has_more = len(found) > size
         self.page = found[:size]
         self.position: Any = cursor.position
@@ -41,6 +43,14 @@ class NewestFirst(CursorPagination):
             self.has_next, self.has_previous = True, has_more
         return self.page
 
+    def _beyond(self, queryset: QuerySet[Any], cursor: Cursor) -> QuerySet[Any]:
+        """Older than the cursor's position; or newer, and then the oldest first."""
+        if cursor.reverse:
+            return queryset.reverse().filter(**{f"{self.key}__gt": cursor.position})
+        if cursor.position:
+            return queryset.filter(**{f"{self.key}__lt": cursor.position})
+        return queryset
+
     def get_next_link(self) -> str | None:
         return self._link(-1, reverse=False) if self.has_next else None
 
@@ -49,7 +59,7 @@ class NewestFirst(CursorPagination):
 
     def _link(self, end: int, reverse: bool) -> str:
         """Beyond the first or the last of the page."""
-        position: Any = str(self.page[end].id) if self.page else self.position
+        position: Any = str(getattr(self.page[end], self.key)) if self.page else self.position
         return self.encode_cursor(Cursor(0, reverse, position))
 
     def get_page_size(self, request: Request) -> int:
@@ -80,10 +90,3 @@ class NewestFirst(CursorPagination):
         return Response(
             {"next": self.get_next_link(), "previous": self.get_previous_link(), "results": data}
         )
-
-
-def _beyond(queryset: QuerySet[Any], cursor: Cursor) -> QuerySet[Any]:
-    """Older than the cursor's id; or newer, and then the oldest first."""
-    if cursor.reverse:
-        return queryset.reverse().filter(id__gt=cursor.position)
-    return queryset.filter(id__lt=cursor.position) if cursor.position else queryset

@@ -24,3 +24,17 @@ class BearerKey(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call
             "scheme": "bearer",
             "description": "A project's key: ntf_live_... or ntf_test_...",
         }
+
+
+class BearerInboxToken(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """The same for people's inbox tokens."""
+
+    target_class = "users.inbox_access.InboxTokenAuthentication"
+    name = "InboxToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A person's inbox token: ntf_inbox_...",
+        }

@@ -3,6 +3,7 @@
 from rest_framework.routers import SimpleRouter
 
 from notifications.api.batches import BatchViewSet
+from notifications.api.inbox import InboxViewSet
 from notifications.api.items import NotificationBatchViewSet
 from notifications.api.stats import StatsViewSet
 from notifications.api.suppressions import SuppressionViewSet
@@ -18,3 +19,8 @@ router.register("suppressions", SuppressionViewSet, basename="suppression")
 router.register("users", UserViewSet, basename="user")
 
 urlpatterns = router.urls
+
+#: Of people's browsers. New, so there is no short form.
+inbox_router = SimpleRouter()
+inbox_router.trailing_slash = "/?"
+inbox_router.register("inbox", InboxViewSet, basename="inbox")

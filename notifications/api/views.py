@@ -31,6 +31,12 @@ from notifications.api.explanations import (
     rehearsed,
 )
 from notifications.api.filters import NotificationFilters, filtered
+from notifications.api.inbox_tokens import (
+    InboxTokenInput,
+    InboxTokenOutput,
+    lifetime_of,
+    present_entry,
+)
 from notifications.api.pagination import NewestFirst
 from notifications.api.parsing import LengthRequired
 from notifications.api.serializers import (
@@ -42,10 +48,13 @@ from notifications.api.serializers import (
     present,
     present_in_detail,
 )
+from notifications.inbox import marking
+from notifications.inbox.entry import entry_for
 from notifications.models import Notification, NotificationQuerySet
 from notifications.rehearsing import rehearse
+from users import inbox_access
 from users.api import views as users_views
-from users.api.serializers import UserChange, UserInput, UserOutput
+from users.api.serializers import UserChange, UserInput, UserOutput, as_user_id
 from users.api.views import caller_of, project_of
 from users.models import Scope
 
@@ -58,8 +67,8 @@ LONGEST_KEY = 255
 
 _CHANGES = {
     "cancelled": changes.cancel,
-    "read": changes.mark_read,
-    "unread": changes.mark_unread,
+    "read": marking.mark_read,
+    "unread": marking.mark_unread,
 }
 #: The id of no recipient.
 NOBODY = 0
@@ -316,6 +325,20 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
             **problems(404),
         },
     ),
+    make_inbox_token=extend_schema(
+        summary="Make an inbox token, with which the person's browser reads what is in-app",
+        description="Give it to the page that you serve to this person; see docs/inbox.md. A user never seen is made.",
+        request=InboxTokenInput,
+        responses={201: InboxTokenOutput, **problems()},
+    ),
+    end_inbox_tokens=extend_schema(
+        summary="End all inbox tokens of the person",
+        description="For example when they sign out everywhere. Streams that are open end within seconds.",
+        responses={
+            204: OpenApiResponse(description="None of them holds any more."),
+            **problems(404),
+        },
+    ),
     notifications=extend_schema(
         summary="A person's notifications, newest first",
         parameters=[NotificationFilters, *PAGING],
@@ -333,11 +356,30 @@ class UserViewSet(NeedsLength, WithQuotaHeaders, users_views.UserViewSet):
     scopes = users_views.UserViewSet.scopes | {
         "destroy": Scope.MANAGE,
         "notifications": Scope.READ,
+        "make_inbox_token": Scope.INBOX,
+        "end_inbox_tokens": Scope.INBOX,
     }
 
     def destroy(self, request: Request, user_id: str) -> Response:
         stopped = changes.forget(self.recipient(request, user_id))
         return Response(status=status.HTTP_204_NO_CONTENT if stopped else status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, methods=["post"], url_path="inbox-tokens")
+    def make_inbox_token(self, request: Request, user_id: str) -> Response:
+        caller = caller_of(request)
+        entry = entry_for(
+            caller.project_id,
+            as_user_id(user_id),
+            live=caller.live,
+            key_id=caller.key_id,
+            lifetime=lifetime_of(request.data),
+        )
+        return Response(present_entry(entry, request.get_host()), status.HTTP_201_CREATED)
+
+    @make_inbox_token.mapping.delete
+    def end_inbox_tokens(self, request: Request, user_id: str) -> Response:
+        inbox_access.revoke(self.recipient(request, user_id))
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
     @action(detail=True, methods=["get"])
     def notifications(self, request: Request, user_id: str) -> Response:
