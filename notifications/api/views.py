@@ -325,20 +325,6 @@ def _page(view: Any, found: QuerySet[Notification]) -> Response:
             **problems(404),
         },
     ),
-    make_inbox_token=extend_schema(
-        summary="Make an inbox token, with which the person's browser reads what is in-app",
-        description="Give it to the page that you serve to this person; see docs/inbox.md. A user never seen is made.",
-        request=InboxTokenInput,
-        responses={201: InboxTokenOutput, **problems()},
-    ),
-    end_inbox_tokens=extend_schema(
-        summary="End all inbox tokens of the person",
-        description="For example when they sign out everywhere. Streams that are open end within seconds.",
-        responses={
-            204: OpenApiResponse(description="None of them holds any more."),
-            **problems(404),
-        },
-    ),
     notifications=extend_schema(
         summary="A person's notifications, newest first",
         parameters=[NotificationFilters, *PAGING],
@@ -364,6 +350,12 @@ class UserViewSet(NeedsLength, WithQuotaHeaders, users_views.UserViewSet):
         stopped = changes.forget(self.recipient(request, user_id))
         return Response(status=status.HTTP_204_NO_CONTENT if stopped else status.HTTP_202_ACCEPTED)
 
+    @extend_schema(
+        summary="Make an inbox token, with which the person's browser reads what is in-app",
+        description="Give it to the page that you serve to this person; see docs/inbox.md. A user never seen is made.",
+        request=InboxTokenInput,
+        responses={201: InboxTokenOutput, **problems()},
+    )
     @action(detail=True, methods=["post"], url_path="inbox-tokens")
     def make_inbox_token(self, request: Request, user_id: str) -> Response:
         caller = caller_of(request)
@@ -376,6 +368,14 @@ class UserViewSet(NeedsLength, WithQuotaHeaders, users_views.UserViewSet):
         )
         return Response(present_entry(entry, request.get_host()), status.HTTP_201_CREATED)
 
+    @extend_schema(
+        summary="End all inbox tokens of the person",
+        description="For example when they sign out everywhere. Streams that are open end within seconds.",
+        responses={
+            204: OpenApiResponse(description="None of them holds any more."),
+            **problems(404),
+        },
+    )
     @make_inbox_token.mapping.delete
     def end_inbox_tokens(self, request: Request, user_id: str) -> Response:
         inbox_access.revoke(self.recipient(request, user_id))
