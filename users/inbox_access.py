@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,10 @@ class Origins:
         self._of_projects: dict[int, frozenset[str]] = {}
         self._until = 0.0
 
+    def known(self) -> dict[int, frozenset[str]]:
+        """As they were when last asked for: for who must not wait."""
+        return self._of_projects
+
     def of_projects(self) -> dict[int, frozenset[str]]:
         with self._lock:
             if time.monotonic() >= self._until:
@@ -127,11 +131,9 @@ def is_allowed(origin: str | None, own: str, project_id: int) -> bool:
     return origin in origins.of_projects().get(project_id, ())
 
 
-def is_allowed_by_some_project(origin: str) -> bool:
+def is_allowed_by_some(origin: str, projects: Mapping[int, frozenset[str]]) -> bool:
     """What a preflight may be told: it has no token, so nobody knows yet whose inbox is meant."""
-    return origin in settings.OWN_ORIGINS or any(
-        origin in allowed for allowed in origins.of_projects().values()
-    )
+    return origin in settings.OWN_ORIGINS or any(origin in allowed for allowed in projects.values())
 
 
 # --- For the API's views -----------------------------------------------------------------------------
@@ -173,4 +175,5 @@ def allow_pages_of_projects(sender: Any, request: HttpRequest, **kwargs: Any) ->
     """What django-cors-headers asks about every request, here for those to the inbox alone."""
     if not request.path_info.startswith(PATH):
         return False
-    return is_allowed_by_some_project(request.headers.get("Origin", ""))
+    origin = request.headers.get("Origin")
+    return origin is not None and is_allowed_by_some(origin, origins.of_projects())

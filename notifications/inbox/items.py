@@ -14,20 +14,20 @@ from django.utils.crypto import salted_hmac
 from notifications.inbox.nudging import InboxKey
 from notifications.models import Inbox, InboxEvent, Notification
 
-#: Changes that one look at an inbox brings; a client that has missed more loads its list anew.
-MOST_EVENTS = 500
+#: Changes that one look at an inbox brings. After them one looks again.
+MOST_CHANGES = 100
 
-# For many inboxes at once, each from its own number on: by the index (inbox, number), and the notification by its key.
+# For many inboxes at once, each from a number of its own on: by the index (inbox, number).
 _EVENTS = """
-SELECT inbox.recipient_id, inbox.live, event.number, event.kind, event.notification_id, event.read_up_to, event.unread,
-       event.at
+SELECT wanted.recipient_id, wanted.live, wanted.after, event.number, event.kind, event.notification_id,
+       event.read_up_to, event.unread, event.at
 FROM unnest(%(recipients)s::bigint[], %(lives)s::bool[], %(after)s::bigint[]) AS wanted (recipient_id, live, after)
 JOIN notifications_inbox inbox ON inbox.recipient_id = wanted.recipient_id AND inbox.live = wanted.live
 CROSS JOIN LATERAL (
     SELECT * FROM notifications_inboxevent WHERE inbox_id = inbox.id AND number > wanted.after
     ORDER BY number LIMIT %(limit)s
 ) event
-ORDER BY inbox.id, event.number
+ORDER BY inbox.id, wanted.after, event.number
 """
 
 _STATES = """
@@ -72,21 +72,32 @@ def states_of(inboxes: Iterable[InboxKey]) -> dict[InboxKey, State]:
         return {(row[0], row[1]): State(row[2], row[3]) for row in cursor.fetchall()}
 
 
-def changes_after(numbers: Mapping[InboxKey, int]) -> dict[InboxKey, list[Change]]:
-    """Of each inbox, what came after the number given for it, in order; at most MOST_EVENTS of each."""
-    parameters = _columns(list(numbers)) | {"after": list(numbers.values()), "limit": MOST_EVENTS}
+def changes_after(
+    wanted: Iterable[tuple[InboxKey, int]],
+) -> dict[tuple[InboxKey, int], list[Change]]:
+    """What came in an inbox after a number, in order, MOST_CHANGES at most; for many at once."""
+    pairs = list(wanted)
+    parameters = _columns([key for key, _ in pairs])
+    parameters |= {"after": [after for _, after in pairs], "limit": MOST_CHANGES}
     with connection.cursor() as cursor:
         cursor.execute(_EVENTS, parameters)
         rows = cursor.fetchall()
-    notifications = _notifications({row[4] for row in rows if row[4]})
-    found: dict[InboxKey, list[Change]] = {}
-    for recipient_id, live, number, kind, notification_id, read_up_to, unread, at in rows:
-        notification = notifications.get(notification_id)
-        if notification and notification.recipient_id != recipient_id:
-            notification = None  # its person was forgotten
-        change = Change(number, kind, unread, at, notification_id, read_up_to, notification)
-        found.setdefault((recipient_id, live), []).append(change)
+    notifications = _notifications({row[5] for row in rows if row[5]})
+    found: dict[tuple[InboxKey, int], list[Change]] = {}
+    for recipient_id, live, after, *event in rows:
+        change = _change(event, recipient_id, notifications)
+        found.setdefault(((recipient_id, live), after), []).append(change)
     return found
+
+
+def _change(
+    event: Sequence[Any], recipient_id: int, notifications: Mapping[UUID, Notification]
+) -> Change:
+    number, kind, notification_id, read_up_to, unread, at = event
+    notification = notifications.get(notification_id)
+    if notification and notification.recipient_id != recipient_id:
+        notification = None  # its person was forgotten
+    return Change(number, kind, unread, at, notification_id, read_up_to, notification)
 
 
 def _columns(keys: Sequence[InboxKey]) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""Who may open a stream, and from which number on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from notifications.inbox.items import State, state_of
+from users.inbox_access import OriginNotAllowed, is_allowed, reader_of
+from users.inbox_tokens import InboxToken
+
+
+class BadRequest(Exception):
+    """`field` names what is at fault."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.field = field
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Whose stream it is, and how their inbox is now."""
+
+    token: InboxToken
+    state: State
+
+
+def admit(text: str, origin: str | None, own: str) -> Admitted:
+    """Whom the token lets in, from a page of the origin. Asks the database.
+
+    Raises TokenRefused, OriginNotAllowed, and what the database raises.
+    """
+    reader, token = reader_of(text)
+    if not is_allowed(origin, own, reader.project_id):
+        raise OriginNotAllowed
+    return Admitted(token, state_of(reader.recipient_id, reader.live))
+
+
+def token_in(authorization: str | None, query: str | None) -> str:
+    """The token of the header; of the query where there is none, since an EventSource can send no header."""
+    scheme, _, text = (authorization or "").partition(" ")
+    if authorization:
+        return text.strip() if scheme.lower() == "bearer" else ""
+    return query or ""
+
+
+def number_after(header: str | None, query: str | None) -> int | None:
+    """`Last-Event-ID`, which a browser keeps, before `?after=`, with which it began. Raises BadRequest."""
+    for name, given in (("Last-Event-ID", header), ("after", query)):
+        if not given:
+            continue
+        if not (given.isascii() and given.isdigit() and len(given) <= 18):
+            raise BadRequest(name, "This must be the number of an event.")
+        return int(given)
+    return None
