@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -148,10 +151,27 @@ class PagesOfProjects(CORSMiddleware):
 @asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     await watcher.start()
+    _say_goodbye_when_told_to_stop()
     yield
+    await watcher.stop()
+
+
+def _say_goodbye_when_told_to_stop() -> None:
+    """Granian waits for open requests before it ends the application, and a stream never ends by itself.
+
+    The event loop hears of a signal by another way than this handler (signal.set_wakeup_fd), so that granian's own
+    handler is called as well.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(_say_goodbye))
+
+
+def _say_goodbye() -> None:
     for connection in connections.all():
         connection.end("shutting_down", "The service starts anew. Come back in a moment.")
-    await watcher.stop()
 
 
 application = Starlette(
