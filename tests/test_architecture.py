@@ -108,6 +108,13 @@ FORBIDDEN = [
     ("notifications.receipts", ("notifications.delivery", "notifications.queue", "celery"), ""),
     ("notifications.suppressions", (*ENGINE, "celery"), ""),
     ("notifications.pausing", (*ENGINE, "celery"), ""),
+    ("notifications.inbox", (*ENGINE, "celery", "notifications.api", "notifications.intake"), ""),
+    # Of the API, how it refuses and writes JSON.
+    (
+        "notifications.streaming",
+        (*ENGINE, "celery", "notifications.intake", "notifications.changes"),
+        "",
+    ),
     ("notifications.admin.chart", ("django", "notifications"), ""),
     ("notifications.admin.headline", ("django",), ""),
 ]

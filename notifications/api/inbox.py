@@ -12,10 +12,8 @@ from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from notifications.api.errors import CONTENT_TYPE
 from notifications.api.filters import InboxFilters, filtered_inbox
 from notifications.api.pagination import NewestFirst
-from notifications.api.serializers import Problem
 from notifications.api.views import PAGING, NeedsLength, WithQuotaHeaders, as_uuid, problems
 from notifications.inbox import items, marking
 from notifications.inbox.entry import stream_url
@@ -111,10 +109,12 @@ _CHANGES = {
         description="Leads to `stream_url`, where the stream is; see docs/inbox.md for its events. The token may stand "
         "in `?token=` here, since an EventSource can send no header.",
         responses={
-            307: OpenApiResponse(description="To `stream_url`, with the same query."),
-            (503, CONTENT_TYPE): Problem,
+            307: OpenApiResponse(
+                description="To `stream_url`, with the same query. What follows is told there."
+            ),
+            **problems(),
         },
-        auth=[],
+        auth=[{"InboxToken": []}],
     ),
 )
 class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notification]):

@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
 
+from notifications.inbox.entry import entry_for
 from tests.api.problems import problem_of
 from tests.factories import (
     AddressFactory,
@@ -60,7 +61,18 @@ CALLS = {
     ("POST", "suppressions"): "manage",
     ("GET", "suppressions/{pk}"): "read",
     ("DELETE", "suppressions/{pk}"): "manage",
+    ("POST", "users/{user_id}/inbox-tokens"): "inbox",
+    ("DELETE", "users/{user_id}/inbox-tokens"): "inbox",
 }
+#: Of people's browsers, with an inbox token; below `api/v1/` alone. tests/api/test_inbox_isolation.py tries them.
+INBOX = {
+    "api/v1/inbox": {"GET"},
+    "api/v1/inbox/count": {"GET"},
+    "api/v1/inbox/read-all": {"POST"},
+    "api/v1/inbox/{pk}": {"PATCH"},
+}
+#: Leads to the stream, which looks at the token itself.
+STREAM = "api/v1/inbox/stream"
 #: What is not JSON: the query, the body and its type.
 FILES = {("POST", "batches"): ("?name=x&channel=in_app&message=Hi", b"user_id\n7\n", "text/csv")}
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
@@ -110,7 +122,12 @@ def _readable(pattern: str) -> str:
 
 
 def guarded() -> list[Route]:
-    return [route for route in routes() if route.path not in PUBLIC]
+    """By an API key, or by an inbox token."""
+    return [route for route in routes() if route.path not in PUBLIC and route.path != STREAM]
+
+
+def realm_of(path: str) -> str:
+    return "notifyproj inbox" if path in INBOX else "notifyproj"
 
 
 def call(client: Client, method: str, path: str, body: Any = None) -> Any:
@@ -148,6 +165,21 @@ def theirs(stranger: Project) -> dict[str, str]:
 
 
 @pytest.fixture
+def client_of_ann(alice: Project) -> APIClient:
+    """A person's browser, with an inbox token."""
+    client = APIClient()
+    token = entry_for(alice.pk, "ann", live=True).token
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return client
+
+
+def _client_for(route: Route, of_backend: Client, of_person: Client, of_nobody: Client) -> Client:
+    if route.path in INBOX:
+        return of_person
+    return of_nobody if route.path in PUBLIC or route.path == STREAM else of_backend
+
+
+@pytest.fixture
 def strict_client() -> Client:
     """As a browser of the outside world: nobody has switched Django's own checks off."""
     return Client(enforce_csrf_checks=True)
@@ -155,6 +187,7 @@ def strict_client() -> Client:
 
 def test_the_tables_above_hold_every_route() -> None:
     expected: dict[str, set[str]] = {path: set(methods) for path, methods in PUBLIC.items()}
+    expected |= INBOX | {STREAM: {"GET"}}
     for method, path in CALLS:
         for prefix in PREFIXES:
             expected.setdefault(prefix + path, set()).add(method)
@@ -167,7 +200,7 @@ def test_every_route_but_the_public_ones_asks_for_a_key(strict_client: Client) -
         for method in METHODS | {"HEAD", "OPTIONS", "TRACE", "BREW"}:
             response = call(strict_client, method, path, {})
             assert response.status_code == 401, (method, path)
-            assert response["WWW-Authenticate"] == 'Bearer realm="notifyproj"'
+            assert response["WWW-Authenticate"] == f'Bearer realm="{realm_of(route.path)}"'
             if method != "HEAD":
                 problem_of(response, 401)
 
@@ -213,11 +246,14 @@ def test_another_projects_object_is_not_found_on_any_route_that_takes_an_id(
     )
     people = ("users_recipient", "users_address")
     before = dump(*tables), dump(*people)
-    taking_ids = [route for route in guarded() if "{" in route.path]
-    assert len(taking_ids) == 18
+    taking_ids = [route for route in guarded() if "{" in route.path and route.path not in INBOX]
+    assert len(taking_ids) == 20
     for route in taking_ids:
         for method in sorted(route.methods):
-            if method == "PUT":
+            if method == "PUT" or (method, route.path.partition("}")[2]) == (
+                "POST",
+                "/inbox-tokens",
+            ):
                 continue  # makes a user of that id in one's own project
             path = route.path.format(**theirs)
             body = BODIES.get((method, route.path.removeprefix("api/v1/")), {})
@@ -240,10 +276,10 @@ def test_a_put_with_another_projects_id_makes_ones_own_user(
 
 
 def test_a_wrong_method_is_a_problem_document_that_says_which_are_right(
-    client_of_alice: APIClient, strict_client: Client
+    client_of_alice: APIClient, client_of_ann: APIClient, strict_client: Client
 ) -> None:
     for route in routes():
-        client = strict_client if route.path in PUBLIC else client_of_alice
+        client = _client_for(route, client_of_alice, client_of_ann, strict_client)
         path = route.path.format(pk="0" * 32, user_id="ann", **HOOK)
         for method in (METHODS | {"BREW"}) - route.methods:
             response = call(client, method, path, {})
@@ -253,20 +289,24 @@ def test_a_wrong_method_is_a_problem_document_that_says_which_are_right(
 
 
 def test_head_says_no_more_than_get(
-    client_of_alice: APIClient, theirs: dict[str, str], alice: Project
+    client_of_alice: APIClient, client_of_ann: APIClient, theirs: dict[str, str], alice: Project
 ) -> None:
-    NotificationFactory(recipient__project=alice, recipient__user_id="ann", message=SECRET)
+    NotificationFactory(recipient__project=alice, recipient__user_id="ann2", message=SECRET)
     for route in routes():
         if "GET" in route.methods:
-            response = call(client_of_alice, "HEAD", route.path.format(**theirs))
+            client = _client_for(route, client_of_alice, client_of_ann, client_of_alice)
+            response = call(client, "HEAD", route.path.format(**theirs))
             assert _content(response) == b"", route.path
 
 
 def test_options_says_nothing_of_fields_and_objects(
-    client_of_alice: APIClient, strict_client: Client, theirs: dict[str, str]
+    client_of_alice: APIClient,
+    client_of_ann: APIClient,
+    strict_client: Client,
+    theirs: dict[str, str],
 ) -> None:
     for route in routes():
-        client = strict_client if route.path in PUBLIC else client_of_alice
+        client = _client_for(route, client_of_alice, client_of_ann, strict_client)
         response = call(client, "OPTIONS", route.path.format(**theirs))
         text = response.content.decode()
         assert SECRET not in text
