@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
+from random import uniform
 
 from django.conf import settings
 from sse_starlette import ServerSentEvent
@@ -17,8 +18,8 @@ from sse_starlette import ServerSentEvent
 from notifications.inbox.nudging import InboxKey
 from users.inbox_tokens import InboxToken
 
-#: Seconds after which a client that lost its connection comes back, at first.
-COME_BACK_AFTER = 3.0
+#: Seconds after which a client that lost its connection comes back: not all of a process at the same moment.
+COME_BACK_AFTER = (2.0, 4.0)
 #: Seconds after which one that was refused may try again.
 TRY_AGAIN_AFTER = 10
 
@@ -63,7 +64,7 @@ class Connection:
 
     async def lines(self) -> AsyncIterator[bytes]:
         """What to send, as it comes; ends with an `end` event, or with the client."""
-        yield f"retry: {COME_BACK_AFTER * 1000:.0f}\n\n".encode()
+        yield f"retry: {uniform(*COME_BACK_AFTER) * 1000:.0f}\n\n".encode()  # noqa: S311  (no secret)
         try:
             while True:
                 if self._given.empty():
