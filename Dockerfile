@@ -21,5 +21,5 @@ COPY . .
 RUN SECRET_KEY=build ALLOWED_HOSTS=build DATABASE_URL=postgres://build/build REDIS_URL=redis://build \
     python manage.py collectstatic --noinput
 USER notifyproj
-EXPOSE 8000
+EXPOSE 8000 8010
 CMD ["granian", "--interface", "wsgi", "--workers", "2", "--blocking-threads", "4", "--no-ws", "--respawn-failed-workers", "--workers-kill-timeout", "10", "--host", "0.0.0.0", "--port", "8000", "notifyproj.wsgi:application"]

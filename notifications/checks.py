@@ -55,13 +55,45 @@ def sender(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def request_rate(**kwargs: Any) -> list[CheckMessage]:
-    """RATE_LIMIT is read with every request; an unreadable one would refuse them all."""
-    try:
-        rate_limit()
-    except ValueError as error:
-        hint = "Write requests/seconds, as in 6000/60, or leave it empty for no limit."
-        return [Error(f"RATE_LIMIT: {error}", hint=hint, id="notifications.E008")]
-    return []
+    """They are read with every request; an unreadable one would refuse them all."""
+    found: list[CheckMessage] = []
+    hint = "Write requests/seconds, as in 6000/60, or leave it empty for no limit."
+    for name in ("RATE_LIMIT", "INBOX_RATE_LIMIT"):
+        try:
+            rate_limit(name)
+        except ValueError as error:
+            found.append(Error(f"{name}: {error}", hint=hint, id="notifications.E008"))
+    return found
+
+
+@register()
+def stream(**kwargs: Any) -> list[CheckMessage]:
+    """Where people's browsers find the inbox's stream, and how many of them may."""
+    found: list[CheckMessage] = []
+    for name in ("STREAM_CONNECTIONS", "STREAM_CONNECTIONS_PER_USER", "STREAM_LOOK_EVERY"):
+        if getattr(settings, name) <= 0:
+            problem = f"{name} is {getattr(settings, name):g}."
+            found.append(
+                Error(problem, hint="It must be more than nothing.", id="notifications.E028")
+            )
+    if not settings.STREAM_URL:
+        return found + ([_NO_STREAM] if settings.PRODUCTION else [])
+    parts = urlsplit(settings.STREAM_URL)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+        problem = "STREAM_URL cannot be read."
+        found.append(Error(problem, hint=_STREAM_HINT, id="notifications.E027"))
+    return found
+
+
+_STREAM_HINT = (
+    "Write where browsers find the stream: https://notify.example.com/api/v1/inbox/stream. A proxy passes that path on "
+    "to the process `stream`."
+)
+_NO_STREAM = Warning(
+    "STREAM_URL is not set: in-app messages are not pushed to open pages.",
+    hint=_STREAM_HINT,
+    id="notifications.W029",
+)
 
 
 @register()

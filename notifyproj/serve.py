@@ -55,20 +55,20 @@ class Stack:
     var: Path
     host: str
     port: int
+    stream_port: int
 
     @classmethod
     def from_environment(cls) -> Stack:
         """Read the settings, which also read `.env`, and start or join the embedded servers."""
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "notifyproj.settings")
+        port = _port("PORT", "8000")
+        stream_port = _port("STREAM_PORT", str(port + 10))
         try:
             var = settings.VAR_DIR
         except ImproperlyConfigured as error:
             raise ServeError(str(error)) from None
-        port = os.environ.get("PORT", "8000")
-        if not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ServeError(f"PORT is {port!r}; it must be a number from 1 to 65535.")
         (var / "log").mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(var, os.environ.get("HOST", "127.0.0.1"), int(port))
+        return cls(var, os.environ.get("HOST", "127.0.0.1"), port, stream_port)
 
     @property
     def url(self) -> str:
@@ -78,7 +78,8 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        place = {"HOST": self.host, "PORT": str(self.port), "VAR_DIR": str(self.var)}
+        ports = {"PORT": str(self.port), "STREAM_PORT": str(self.stream_port)}
+        place = ports | {"HOST": self.host, "VAR_DIR": str(self.var)}
         return os.environ | place | {MARK: str(self.var), "PYTHONUNBUFFERED": "1"}
 
     def processes(self) -> list[psutil.Process]:
@@ -108,30 +109,31 @@ class Stack:
             lock.flush()
             yield
 
-    def refuse_occupied_port(self) -> None:
+    def refuse_occupied_ports(self) -> None:
         """Look before the start: granian shares its port (SO_REUSEPORT), and so would say nothing."""
-        if self._port_is_free():
-            return
-        who = _listener(self.port)
-        raise ServeError(
-            f"Port {self.port} is in use{f' by {who}' if who else ''}. "
-            f"Choose another one: PORT={self.port + 1} script/server"
-        )
+        for name, port in (("PORT", self.port), ("STREAM_PORT", self.stream_port)):
+            if self._is_free(port):
+                continue
+            who = _listener(port)
+            raise ServeError(
+                f"Port {port} is in use{f' by {who}' if who else ''}. "
+                f"Choose another one: {name}={port + 1} script/server"
+            )
 
-    def _port_is_free(self) -> bool:
+    def _is_free(self, port: int) -> bool:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((self.host, self.port))
+                probe.bind((self.host, port))
             except PermissionError:
-                raise ServeError(f"Port {self.port} is reserved for root. Try PORT=8000.") from None
+                raise ServeError(f"Port {port} is reserved for root. Try PORT=8000.") from None
             except OSError:
                 return False
         # BSD and macOS let us bind beside somebody who listens on all addresses.
         with socket.socket(family) as probe:
             probe.settimeout(1)
-            return probe.connect_ex((self.host, self.port)) != 0
+            return probe.connect_ex((self.host, port)) != 0
 
     def end_leftovers(self) -> None:
         """End what a script/server that was killed with -9 left running."""
@@ -257,6 +259,14 @@ class Stack:
             time.sleep(0.1)
 
 
+def _port(name: str, default: str) -> int:
+    """Raises ServeError."""
+    port = os.environ.get(name, default)
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ServeError(f"{name} is {port!r}; it must be a number from 1 to 65535.")
+    return int(port)
+
+
 def _answers(url: str) -> bool:
     # No proxy: this is our own machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -309,7 +319,7 @@ def main() -> int:
         stack = Stack.from_environment()
         with stack.claimed():
             stack.end_leftovers()
-            stack.refuse_occupied_port()
+            stack.refuse_occupied_ports()
             stack.prepare()
             return stack.run()
     except ServeError as error:

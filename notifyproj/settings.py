@@ -392,7 +392,7 @@ BATCH_FAILURE_LIMIT = env.float("BATCH_FAILURE_LIMIT", 0.2)
 #: Calls with one person's inbox tokens, over all browsers, as "requests/seconds"; empty switches the limit off.
 INBOX_RATE_LIMIT = env.str("INBOX_RATE_LIMIT", "600/60")
 #: The stream is a process of its own; it listens here where script/server starts it.
-STREAM_PORT = env.int("STREAM_PORT", PORT + 1)
+STREAM_PORT = env.int("STREAM_PORT", PORT + 10)
 #: The stream's address, where a proxy routes it. In development it is found at STREAM_PORT.
 STREAM_URL = env.str("STREAM_URL", "")
 #: Open streams of one process, and of one person in one process.

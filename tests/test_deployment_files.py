@@ -19,7 +19,11 @@ from supervisor.options import ServerOptions
 from notifyproj.broker import QUEUES
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-LONG_RUNNING = ("web", "worker-urgent", "worker-bulk", "beat")
+APPLICATIONS = {
+    "wsgi": "notifyproj.wsgi:application",
+    "asgi": "notifications.streaming.app:application",
+}
+LONG_RUNNING = ("web", "stream", "worker-urgent", "worker-bulk", "beat")
 
 
 def compose(name: str = "docker-compose.yml") -> dict[str, Any]:
@@ -107,7 +111,8 @@ def test_development_mounts_the_code_and_sends_mail_to_mailpit() -> None:
 
 def test_supervisord_understands_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "log").mkdir()
-    for name, value in {"VAR_DIR": str(tmp_path), "HOST": "127.0.0.1", "PORT": "8000"}.items():
+    place = {"HOST": "127.0.0.1", "PORT": "8000", "STREAM_PORT": "8010"}
+    for name, value in {"VAR_DIR": str(tmp_path), **place}.items():
         monkeypatch.setenv(name, value)
     options = ServerOptions()
     options.realize(["-c", str(CHECKOUT / "script" / "supervisord.conf")])
@@ -137,7 +142,8 @@ def test_every_command_exists_with_the_options_it_is_given(where: str) -> None:
     match Path(program).name:
         case "granian":
             given, _ = parse(granian, words)
-            assert given["app"] == "notifyproj.wsgi:application"
+            interface = given["interface"]
+            assert given["app"] == APPLICATIONS[interface]
         case "celery":
             given, (name, *rest) = parse(celery, words)
             assert given["app"] == "notifyproj"
