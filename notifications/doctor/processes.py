@@ -116,11 +116,11 @@ def _streams(streams: list[Process]) -> Finding:
 def _versions(processes: list[Process]) -> Finding:
     others = [process for process in processes if process.version != VERSION]
     if not others:
-        return ok("versions", "Workers run the same code as this process.", VERSION)
+        return ok("versions", "All processes run the same code.", VERSION)
     return warning(
         "versions",
         "versions_differ",
-        f"{len(others)} of {len(processes)} workers and streams run another version of the code than this process.",
+        f"{len(others)} of {len(processes)} processes run another version of the code than this one.",
         "During an upgrade this passes. Else restart what was forgotten: workers, stream, web and beat, on every machine.",
         f"here {VERSION}; "
         + ", ".join(f"{process.name}: {process.version or 'older'}" for process in others[:5]),
