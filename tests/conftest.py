@@ -21,7 +21,7 @@ from notifications import delivery, health, intake, pace, providers, slots
 from notifyproj.postgres.base import rest
 from tests.chromium import browser  # noqa: F401  (a fixture)
 from tests.factories import ApiKeyFactory, ProjectFactory
-from users import authentication
+from users import authentication, inbox_access
 from users.models import ApiKey, Project
 
 
@@ -50,6 +50,7 @@ def _forget() -> None:
     intake.forget_flows()
     health.memory.forget()
     authentication.cache.clear()
+    inbox_access.origins.forget()
     providers.reset()
     slots._slots.clear()
     delivery._breakers.clear()
