@@ -443,3 +443,23 @@ def test_no_invariant_reads_the_whole_table(invariant):
         )
         plan = cursor.fetchone()[0][0]["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 60
+
+
+@pytest.mark.parametrize("invariant", invariants.OF_INBOXES, ids=lambda invariant: invariant.code)
+def test_of_inboxes_only_those_that_changed_lately_are_looked_at(invariant):
+    """Ten thousand changes of last week's."""
+    inboxes = [Inbox(recipient_id=number, live=True, position=100) for number in range(1, 101)]
+    Inbox.objects.bulk_create(inboxes)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO notifications_inboxevent (inbox_id, number, kind, unread, at)"
+            " SELECT id, number, 'updated', 0, now() - interval '6 days'"
+            " FROM notifications_inbox, generate_series(1, 100) number"
+        )
+        cursor.execute("ANALYZE notifications_inbox, notifications_inboxevent")
+        cursor.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {invariant.statement}",
+            invariants.parameters(),
+        )
+        plan = cursor.fetchone()[0][0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 60
