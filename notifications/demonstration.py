@@ -44,12 +44,15 @@ from notifications.demonstration_stories import (
     PROVIDERS,
     QUEUED,
     SANDBOX,
+    SANDBOX_INBOX,
     SMTP,
     TWILIO_IN_TROUBLE,
     Call,
     Fate,
     Letter,
 )
+from notifications.inbox.items import State
+from notifications.inbox.nudging import InboxKey
 from notifications.intake import flow_of
 from notifications.models import SANDBOX_LANE, Batch, Circuit, Flow, lane_of
 from users.models import Project, Recipient
@@ -73,19 +76,33 @@ NOTIFICATION = (
     "id, project_id, flow_id, recipient_id, user_id, channel, priority, live, row_number, address, title, message, "
     "html, url, category, reference, metadata, status, failure_kind, failure_code, failure_detail, provider, "
     "provider_message_id, created_at, scheduled_for, due_at, expires_at, sent_at, delivered_at, read_at, fence, "
-    "attempt_count, lapses, review_at, resends, resend_of_id"
+    "attempt_count, lapses, review_at, resends, resend_of_id, inbox_position, archived_at"
 )
 ATTEMPT = "notification_id, fence, provider, started_at, finished_at, outcome, code, detail, provider_message_id"
 RECEIPT = (
     "provider, event_id, event, reject_reason, code, detail, occurred_at, received_at, named_id, "
     "provider_message_id, raw, notification_id, applied_at"
 )
+INBOX = "recipient_id, live, position, unread"
 SUPPRESSION = "id, project_id, channel, address, reason, source, detail, notification_id"
 
 RESERVE_IDS = "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)"
+# Of each that arrived within the time for which changes are kept. What was read was read before it was counted.
+RECORD_ARRIVALS = """
+INSERT INTO notifications_inboxevent (inbox_id, number, kind, notification_id, unread, at)
+SELECT inbox.id, inbox_position, 'created', arrived.id, arrived.unread, delivered_at
+FROM (
+    SELECT id, recipient_id, live, inbox_position, delivered_at,
+           count(*) FILTER (WHERE read_at IS NULL) OVER (PARTITION BY recipient_id, live ORDER BY inbox_position) AS unread
+    FROM notifications_notification
+    WHERE project_id = ANY(%(projects)s) AND inbox_position IS NOT NULL
+) arrived
+JOIN notifications_inbox inbox USING (recipient_id, live)
+WHERE delivered_at > now() - make_interval(days => %(kept)s)
+"""
 KEEP_STATISTICS = (
     "ANALYZE notifications_notification, notifications_attempt, notifications_receipt, notifications_suppression, "
-    "users_recipient, users_address, notifications_flow, notifications_batch"
+    "notifications_inbox, notifications_inboxevent, users_recipient, users_address, notifications_flow, notifications_batch"
 )
 KEEP_STATISTICS_OF_COUNTS = "ANALYZE notifications_hourlycount, notifications_callcount"
 
@@ -141,6 +158,8 @@ def seed(
             _store(chunk)
         advance(stored)
     teller.finish()
+    with transaction.atomic():
+        _store_inboxes(teller)
     _execute(KEEP_STATISTICS)
     counting.recount(newest - timedelta(days=DAYS, hours=1))
     counting.count(sys.maxsize)
@@ -169,6 +188,17 @@ def _store(chunk: Chunk) -> None:
     _copy(f"notifications_attempt ({ATTEMPT})", chunk.attempts)
     _copy(f"notifications_receipt ({RECEIPT})", chunk.receipts)
     _copy(f"notifications_suppression ({SUPPRESSION})", chunk.suppressions)
+
+
+def _store_inboxes(teller: Teller) -> None:
+    lines = [
+        _line(recipient_id, "t" if live else "f", inbox.position, inbox.unread)
+        for (recipient_id, live), inbox in teller.inboxes.items()
+    ]
+    _copy(f"notifications_inbox ({INBOX})", lines)
+    projects = [space.project.pk for space in teller.spaces]
+    with connection.cursor() as cursor:
+        cursor.execute(RECORD_ARRIVALS, {"projects": projects, "kept": settings.INBOX_EVENTS_KEPT})
 
 
 def _copy(target: str, lines: list[str]) -> None:
@@ -232,6 +262,7 @@ class Teller:
         self.failed: list[tuple[Space, int, Letter, str]] = []
         self.weights: dict[int, list[float]] = {}
         self.chunk = Chunk()
+        self.inboxes: dict[InboxKey, State] = {}
 
     # --- Projects and their people ----------------------------------------------------------------
 
@@ -331,7 +362,7 @@ class Teller:
 
     def _provider(self, channel: str, live: bool, accepted: float) -> tuple[str, tuple[Fate, ...]]:
         if not live:
-            return "sandbox", SANDBOX
+            return "sandbox", SANDBOX_INBOX if channel == "in_app" else SANDBOX
         offers = PROVIDERS[channel]
         chosen = offers[0]
         if len(offers) > 1 and self.random.random() * 100 >= chosen[1]:
@@ -363,6 +394,7 @@ class Teller:
         if story.fate.event:
             self._write_receipt(made, provider, story.fate, ended, message_id)
         cells = self._cells(story, ended, special)
+        cells["inbox_position"] = self._place_in_inbox(story, cells)
         shown = _Shown(story, int(self.random.random() * 900_000) + 100_000)
         self.chunk.notifications.append(_notification(made, story, message_id, shown, cells))
         return made
@@ -373,12 +405,13 @@ class Teller:
         row, flow = None, story.space.flows[_lane(story.letter, story.live)]
         if story.live and story.letter.category == "newsletter" and "flow_id" not in special:
             row, flow = self._row_of_newsletter(story.space, story.accepted)
-        delivered = read = None
+        delivered = read = archived = None
         if status == "delivered":
             later = 1 + draw.random() * 8 if story.fate.event else 0
             delivered = _at(min(ended + later, self.newest))
             if story.letter.channel == "in_app" and draw.random() < 0.6:
                 read = _at(min(self.newest, story.accepted + 60 + draw.random() * 40_000))
+                archived = read if draw.random() < 0.2 else None
         was_taken = bool(story.fate.calls) and story.fate.calls[-1].outcome == "accepted"
         return {
             "flow_id": flow,
@@ -389,9 +422,20 @@ class Teller:
             "sent_at": _at(ended) if was_taken else None,
             "delivered_at": delivered,
             "read_at": read,
+            "archived_at": archived,
             "review_at": None,
             "resend_of_id": None,
         } | special
+
+    def _place_in_inbox(self, story: Story, cells: dict[str, Any]) -> int | None:
+        """By which change of its person's inbox it arrived there, which is counted; None for what is in none."""
+        if story.letter.channel != "in_app" or story.fate.status != "delivered":
+            return None
+        key = (story.space.people[story.number], story.live)
+        was = self.inboxes.get(key, State())
+        unread = was.unread + (cells["read_at"] is None)
+        self.inboxes[key] = State(was.position + 1, unread)
+        return was.position + 1
 
     def _row_of_newsletter(self, space: Space, accepted: float) -> tuple[int, int]:
         part = min(2, int((accepted - self.oldest) * 3 / (DAYS * 86400)))
@@ -650,6 +694,7 @@ def _notification(
         *(_at(story.accepted), cells["scheduled_for"], cells["due_at"], None),
         *(cells["sent_at"], cells["delivered_at"], cells["read_at"]),
         *(tried, tried, 0, cells["review_at"], 0, cells["resend_of_id"]),
+        *(cells["inbox_position"], cells["archived_at"]),
     )
 
 

@@ -251,6 +251,8 @@ TWILIO_IN_TROUBLE = (
 )
 INBOX = (Fate(99.4, "delivered", (Call("accepted"),)), _CANCELLED)
 SANDBOX = (Fate(96, "sent", (Call("accepted"),)), _CANCELLED)
+#: In-app, the sandbox delivers: into the inbox of test keys.
+SANDBOX_INBOX = (Fate(96, "delivered", (Call("accepted"),)), _CANCELLED)
 
 #: Of each channel: providers, with their shares and what becomes of what they get.
 PROVIDERS = {

@@ -1,12 +1,13 @@
-"""What must always be true of the ledger, as SQL: each statement returns the ids of notifications that break it.
+"""What must always be true of the ledger, as SQL: each statement returns the ids of notifications that break it, or of
+recipients whose inbox does.
 
 `manage.py doctor` asks all of them, and so do the drills. They are cheap beside millions of rows: those that concern
 what is open go by a partial index, the others look at the notifications of the last day, and of these at the newest
-200,000 at most, by their ids (ids.py).
+200,000 at most, by their ids (ids.py); of inboxes, at those that have changed within the last day.
 
 `parameters()` has the values that the statements name: `since` and `until` (ids), `limit`, `repeatable` (providers to
-which the same message may be handed twice), `lanes` beside their `providers`, `longest_lease`, `overdue` and `unswept`
-(seconds).
+which the same message may be handed twice), `lanes` beside their `providers`, `longest_lease`, `overdue`, `unswept` and
+`not_taken_in` (seconds), `changed_since` (a moment), and how many `changes` of inboxes are looked at.
 """
 
 from __future__ import annotations
@@ -30,24 +31,32 @@ from notifications.queue import SENDER
 WINDOW = timedelta(days=1)
 #: Notifications of that time that are looked at, at most; `reconcile` looks at all.
 NEWEST = 200_000
+#: For which the changes of inboxes are surely kept, while older ones are being deleted.
+CHANGES_KEPT = timedelta(days=settings.INBOX_EVENTS_KEPT) - timedelta(hours=1)
+#: Changes of inboxes that are looked at, at most; `reconcile` looks at all that are kept.
+NEWEST_CHANGES = 20_000
 #: Ids that are named at most; one broken row is bad enough.
 LIMIT = 20
 #: Seconds that something may be due while nothing holds it back.
 OVERDUE = 300.0
 #: Seconds within which the sweep, that runs every few, has surely come round.
 UNSWEPT = 60.0
+#: Seconds within which beat, that looks for them each minute, has surely taken those into their inboxes that a process of
+#: an older release has delivered.
+NOT_TAKEN_IN = 180.0
 #: Seconds one statement may take.
 DEADLINE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """`meaning` says what is wrong with the rows found, `advice` what to do about it."""
+    """`meaning` says what is wrong with the rows found, `advice` what to do about it; `of` what has these ids."""
 
     code: str
     statement: str
     meaning: str
     advice: str
+    of: str = "notification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ class Breach:
     """Rows that break an invariant, LIMIT of them at most. `ids` is None where the look took too long."""
 
     invariant: Invariant
-    ids: list[UUID] | None
+    ids: list[UUID] | list[int] | None
 
 
 _TELL_US = (
@@ -89,6 +98,19 @@ EXISTS (
     WHERE pause.target = flow.lane
        OR (flow.lane, pause.target) IN (SELECT * FROM unnest(%(lanes)s::text[], %(providers)s::text[]))
 )"""
+
+# Inboxes of which a change is kept that was made lately, and the number of the first such. One whose person is being
+# forgotten is taken apart, and goes with them.
+CHANGED = """
+SELECT inbox.*, lately.first FROM (
+    SELECT inbox_id, min(number) AS first FROM (
+        SELECT inbox_id, number FROM notifications_inboxevent WHERE at >= %(changed_since)s
+        ORDER BY at DESC LIMIT %(changes)s
+    ) event GROUP BY inbox_id
+) lately
+JOIN notifications_inbox inbox ON inbox.id = lately.inbox_id
+WHERE NOT EXISTS (SELECT FROM users_forgetting forgetting WHERE forgetting.recipient_id = inbox.recipient_id)
+"""
 
 # OFFSET 0 keeps a look at the attempts of each row by index. Made into a join, it reads the whole table wherever
 # the statistics say that this is no more work.
@@ -230,6 +252,47 @@ INVARIANTS = (
         "unknown, and the time at which its policy decides has passed",
         _SWEEP,
     ),
+    Invariant(
+        "delivered_not_in_inbox",
+        """
+        SELECT id FROM notifications_notification
+        WHERE channel = 'in_app' AND status = 'delivered' AND inbox_position IS NULL AND recipient_id IS NOT NULL
+          AND sent_at < now() - make_interval(secs => %(not_taken_in)s)
+        LIMIT %(limit)s
+        """,
+        "delivered in-app, but not in its person's inbox",
+        "Processes of an older release deliver so, and beat takes theirs in each minute (take_into_inboxes, on the queue "
+        "low): look whether it runs, and a worker for that queue. Millions of an upgrade take some minutes.",
+    ),
+    Invariant(
+        "inbox_count_wrong",
+        f"""
+        SELECT recipient_id FROM ({CHANGED}) inbox
+        WHERE unread <> (
+            SELECT count(*) FROM notifications_notification n
+            WHERE n.recipient_id = inbox.recipient_id AND n.live = inbox.live AND n.inbox_position IS NOT NULL
+              AND n.read_at IS NULL AND n.archived_at IS NULL)
+        LIMIT %(limit)s
+        """,  # noqa: S608  (constants)
+        "the count of unread ones in the inbox is not how many are unread",
+        _TELL_US,
+        "recipient",
+    ),
+    # The numbers are looked at, not the times: a clock may have been set back between two changes.
+    Invariant(
+        "inbox_gap",
+        f"""
+        SELECT recipient_id FROM ({CHANGED}) inbox CROSS JOIN LATERAL (
+            SELECT count(*) AS kept, max(number) AS last FROM notifications_inboxevent
+            WHERE inbox_id = inbox.id AND number >= inbox.first
+        ) event
+        WHERE event.last <> inbox.position OR event.kept <> event.last - inbox.first + 1
+        LIMIT %(limit)s
+        """,  # noqa: S608  (constants)
+        "the changes of the inbox have a gap, or lead to another position than the inbox has",
+        _TELL_US + " Its clients load their list anew by themselves.",
+        "recipient",
+    ),
 )
 
 
@@ -239,6 +302,14 @@ OF_HISTORY = tuple(
     for invariant in INVARIANTS
     if invariant.code
     in {"accepted_but_open", "accepted_twice", "sent_without_acceptance", "attempt_without_claim"}
+)
+
+
+#: Those about inboxes: not by spans of ids.
+OF_INBOXES = tuple(
+    invariant
+    for invariant in INVARIANTS
+    if invariant.code in {"delivered_not_in_inbox", "inbox_count_wrong", "inbox_gap"}
 )
 
 
@@ -254,6 +325,9 @@ def parameters(window: timedelta | None = WINDOW, limit: int = LIMIT) -> dict[st
         "longest_lease": max(settings.CLAIM_LEASE, begun_lease) + UNSWEPT,
         "overdue": OVERDUE,
         "unswept": UNSWEPT,
+        "not_taken_in": NOT_TAKEN_IN,
+        "changed_since": timezone.now() - min(window or CHANGES_KEPT, CHANGES_KEPT),
+        "changes": NEWEST_CHANGES if window else None,
     }
 
 
@@ -298,7 +372,7 @@ def _first_of_newest(count: int) -> UUID:
     return UUID(str(row[0])) if row else ids.FIRST
 
 
-def _ids(invariant: Invariant, values: dict[str, Any], deadline: float) -> list[UUID]:
+def _ids(invariant: Invariant, values: dict[str, Any], deadline: float) -> list[UUID] | list[int]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             "SELECT set_config('statement_timeout', %s, true)", (str(int(deadline * 1000)),)

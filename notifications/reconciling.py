@@ -1,5 +1,5 @@
-"""Does it add up? Every accepted notification in one state, every sent one with its acceptance, and the provider's
-own list of what it took beside ours.
+"""Does it add up? Every accepted notification in one state, every sent one with its acceptance, each inbox's count with
+what is in it, and the provider's own list of what it took beside ours.
 
 The ledger is gone through in chunks of ids, so that millions of rows need little memory and no long transaction; what
 must hold of each chunk are the invariants (invariants.py).
@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import connection
 
 from notifications import ids, providers
-from notifications.invariants import OF_HISTORY, parameters
+from notifications.invariants import OF_HISTORY, OF_INBOXES, parameters
 from notifications.models import Notification
 from notifications.provider_log import ASKED_TOGETHER, ProviderLog, batches, key_of, notification_in
 
@@ -48,7 +48,7 @@ NOT_SENT_HERE = "not_sent_here"
 NOT_OURS = "not_ours"
 
 #: What each difference means. The others are invariants.
-MEANINGS = {invariant.code: invariant.meaning for invariant in OF_HISTORY} | {
+MEANINGS = {invariant.code: invariant.meaning for invariant in (*OF_HISTORY, *OF_INBOXES)} | {
     MISSING_AT_PROVIDER: "accepted by the provider, as we have it, but not in its log",
     UNKNOWN_HERE: "unknown here, and in the provider's log: it was sent",
     NOT_SENT_HERE: "in the provider's log, but not sent as we have it",
@@ -114,6 +114,7 @@ def reconcile(
     for first, end in _chunks(since, until):
         _look_at(first, end, result, compared, log)
         progress(result.total)
+    _look_at_inboxes(result)
     if log:
         result.in_log = len(log)
         for some in batches(log.not_known(), ASKED_TOGETHER):
@@ -153,6 +154,13 @@ def _look_at(
     result.accepted_late += sum(is_unsent for is_unsent, *_ in accepted)
     if log:
         _compare([row[1:3] for row in accepted if row[3]], result, log)
+
+
+def _look_at_inboxes(result: Reconciliation) -> None:
+    """As they are now, all of which a change is kept, whenever what is in them was accepted."""
+    for invariant in OF_INBOXES:
+        broken = _rows(invariant.statement, parameters(None, CHUNK))
+        result.differs(invariant.code, (id for (id,) in broken))
 
 
 def _compare(accepted: list[Any], result: Reconciliation, log: ProviderLog) -> None:

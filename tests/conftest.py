@@ -22,7 +22,7 @@ from tests.chromium import browser  # noqa: F401  (a fixture)
 from tests.factories import ApiKeyFactory, ProjectFactory
 from tests.streams import start_stream  # noqa: F401  (a fixture)
 from tests.surroundings import surroundings
-from users import authentication
+from users import authentication, inbox_access
 from users.models import ApiKey, Project
 
 
@@ -51,6 +51,7 @@ def _forget() -> None:
     intake.forget_flows()
     health.memory.forget()
     authentication.cache.clear()
+    inbox_access.origins.forget()
     providers.reset()
     slots._slots.clear()
     delivery._breakers.clear()

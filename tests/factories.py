@@ -10,6 +10,7 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
 
+from notifications.inbox import numbering
 from notifications.intake import flow_of
 from notifications.models import (
     Attempt,
@@ -99,6 +100,22 @@ class NotificationFactory(DjangoModelFactory[Notification]):
     # Due for a while: inside a test's transaction the database's now() stands still.
     created_at = factory.LazyFunction(lambda: timezone.now() - timedelta(minutes=1))
     due_at = factory.SelfAttribute("created_at")
+
+
+def arrived(recipient: Recipient, **fields: Any) -> Notification:
+    """One that was delivered in-app, and has its number in the person's inbox."""
+    now = timezone.now()
+    given = {"sent_at": now, "delivered_at": now, "provider": "inbox", "fence": 1} | fields
+    notification = NotificationFactory(
+        recipient=recipient,
+        channel="in_app",
+        address=recipient.user_id,
+        status="delivered",
+        **given,
+    )
+    numbering.arrive([notification.pk])
+    notification.refresh_from_db()
+    return notification
 
 
 class BatchFactory(DjangoModelFactory[Batch]):

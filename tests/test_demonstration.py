@@ -18,6 +18,8 @@ from notifications.models import (
     Batch,
     CallCount,
     HourlyCount,
+    Inbox,
+    InboxEvent,
     Notification,
     Receipt,
     Suppression,
@@ -38,6 +40,7 @@ def seeded(db: None) -> None:
 def test_it_holds_together(seeded: None) -> None:
     assert Notification.objects.count() == ROWS
     assert not list(invariants.breaches())
+    assert not list(invariants.breaches(window=None))
     for notification in Notification.objects.prefetch_related("attempts")[::10]:
         notification.full_clean(exclude=["resend_of", "api_key", "recipient", "project", "flow"])
         assert notification.attempt_count == len(notification.attempts.all())
@@ -73,6 +76,23 @@ def test_all_of_it_is_counted(seeded: None) -> None:
     assert sum(HourlyCount.objects.values_list("count", flat=True)) == ROWS
     hours = CallCount.objects.filter(span="hour")
     assert sum(hours.values_list("calls", flat=True)) == Attempt.objects.count()
+
+
+def test_inboxes_hold_what_was_delivered_in_app_and_count_what_is_unread(seeded: None) -> None:
+    arrived = Notification.objects.filter(channel="in_app", status="delivered")
+    assert arrived.filter(inbox_position=None).count() == 0
+    assert Notification.objects.exclude(inbox_position=None).count() == arrived.count()
+    assert arrived.exclude(archived_at=None).exists()
+    assert sum(Inbox.objects.values_list("position", flat=True)) == arrived.count()
+    for inbox in Inbox.objects.all():
+        theirs = arrived.filter(recipient=inbox.recipient, live=inbox.live)
+        positions = sorted(theirs.values_list("inbox_position", flat=True))
+        assert positions == list(range(1, inbox.position + 1))
+        assert inbox.unread == sum(each.is_unread for each in theirs)
+    assert {inbox.live for inbox in Inbox.objects.all()} == {True, False}
+    kept = InboxEvent.objects.order_by("inbox", "number").last()
+    assert kept is not None
+    assert (kept.number, kept.unread) == (kept.inbox.position, kept.inbox.unread)
 
 
 def test_nothing_that_is_live_can_go_out_by_itself(seeded: None) -> None:

@@ -26,7 +26,13 @@ from notifications.doctor.findings import Severity, error, ok, warning, worst
 from notifications.heartbeats import beat
 from notifications.models import Circuit, Flow, Heartbeat, Inbox, Pace
 from tests.api.relay import Relay, postgres_socket
-from tests.factories import BatchFactory, NotificationFactory, ReceiptFactory, RecipientFactory
+from tests.factories import (
+    BatchFactory,
+    NotificationFactory,
+    ReceiptFactory,
+    RecipientFactory,
+    arrived,
+)
 from tests.providers.contract import configure
 from tests.providers.vendors import FakeMailgun, FakeSmtp, FakeTwilio
 
@@ -448,6 +454,14 @@ def test_a_broken_ledger_is_named_by_its_invariant() -> None:
     broken = NotificationFactory(status="sent", sent_at=timezone.now())
     finding = found()["sent_without_acceptance"]
     assert (finding["severity"], finding["detail"]) == ("error", str(broken.id))
+
+
+def test_an_inbox_that_counts_wrong_is_named_by_its_person() -> None:
+    person = arrived(RecipientFactory()).recipient
+    Inbox.objects.update(unread=7)
+    finding = found()["inbox_count_wrong"]
+    assert finding["sentence"].startswith("1 recipient(s): ")
+    assert (finding["severity"], finding["detail"]) == ("error", str(person.pk))
 
 
 def test_an_invariant_that_could_not_be_asked_in_time_is_a_warning(

@@ -4,18 +4,26 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from notifications import changes, ids, invariants, queue, receipts
+from notifications import changes, housekeeping, ids, invariants, queue, receipts
+from notifications.inbox import marking
 from notifications.invariants import INVARIANTS, breaches
-from notifications.models import Circuit, Flow, Notification
+from notifications.models import Circuit, Flow, Inbox, InboxEvent, Notification
 from notifications.providers.base import Permanent, Sent, Temporary
 from notifications.queue import Settlement
 from notifications.retry import judge
 from notifications.sweeping import sweep
-from tests.factories import AttemptFactory, NotificationFactory, ReceiptFactory
+from tests.factories import (
+    AttemptFactory,
+    NotificationFactory,
+    ReceiptFactory,
+    RecipientFactory,
+    arrived,
+)
+from users.models import Forgetting
 
 pytestmark = pytest.mark.django_db
 
@@ -161,6 +169,50 @@ def test_anothers_circuit_holds_nothing_back(settings):
     assert broken() == {"overdue": [notification.id]}
 
 
+def in_inbox(recipient=None, **fields):
+    """One in-app message that was delivered, as the engine leaves it."""
+    notification = arrived(recipient or RecipientFactory(), **fields)
+    accepted(notification, provider="inbox")
+    return notification
+
+
+def test_an_inbox_that_was_read_and_put_away_and_pruned_is_sound():
+    first = in_inbox()
+    others = [in_inbox(first.recipient) for _ in range(4)]
+    marking.mark_read(first.id)
+    marking.archive(others[0].id)
+    marking.mark_unread(first.id)
+    marking.read_all(first.recipient_id, True, up_to=3)
+    with transaction.atomic():
+        housekeeping._delete([others[3].id])
+    InboxEvent.objects.filter(number__lte=4).delete()
+    assert broken() == {}
+    assert broken(window=None) == {}
+
+
+def test_changes_that_were_made_while_the_clock_was_set_back_are_sound():
+    first = in_inbox()
+    for number, days in enumerate((3, 0, 2, 0), start=1):
+        in_inbox(first.recipient)
+        InboxEvent.objects.filter(number=number).update(at=ago(days=days, seconds=1))
+    assert broken() == {}
+
+
+def test_the_inbox_of_somebody_who_is_being_forgotten_is_taken_apart_and_no_breach():
+    notification = in_inbox()
+    Forgetting.objects.create(recipient=notification.recipient)
+    Notification.objects.filter(id=notification.id).update(inbox_position=None, read_at=ago(days=0))
+    Inbox.objects.update(position=7)
+    assert broken() == {}
+
+
+def test_what_beat_has_not_taken_in_yet_is_no_breach():
+    notification = in_inbox()
+    Inbox.objects.all().delete()
+    Notification.objects.filter(id=notification.id).update(inbox_position=None)
+    assert broken() == {}
+
+
 # -- What is broken ---------------------------------------------------------------------------------------
 
 
@@ -240,6 +292,46 @@ def _review_not_swept():
     return NotificationFactory(status="unknown", review_at=ago(minutes=2))
 
 
+def _delivered_not_in_inbox():
+    notification = sent("delivered", channel="in_app", fence=1)
+    accepted(notification, provider="inbox")
+    Notification.objects.filter(id=notification.id).update(sent_at=ago(minutes=4))
+    return notification
+
+
+def _inbox_count_wrong():
+    notification = in_inbox()
+    Notification.objects.filter(id=notification.id).update(read_at=timezone.now())
+    return notification.recipient
+
+
+def _inbox_that_counts_what_is_put_away():
+    notification = in_inbox(live=False)
+    Notification.objects.filter(id=notification.id).update(archived_at=timezone.now())
+    return notification.recipient
+
+
+def _inbox_whose_position_is_of_no_change():
+    notification = in_inbox()
+    Inbox.objects.update(position=2)
+    return notification.recipient
+
+
+def _inbox_whose_position_is_behind():
+    notification = in_inbox()
+    in_inbox(notification.recipient)
+    Inbox.objects.update(position=1)
+    return notification.recipient
+
+
+def _inbox_gap():
+    notification = in_inbox()
+    for _ in range(3):
+        in_inbox(notification.recipient)
+    InboxEvent.objects.filter(number=3).delete()
+    return notification.recipient
+
+
 BROKEN = [
     ("sending_without_attempt", _sending_without_attempt),
     ("accepted_but_open", _accepted_but_open),
@@ -255,13 +347,19 @@ BROKEN = [
     ("lease_too_long", _lease_too_long),
     ("expiry_not_swept", _expiry_not_swept),
     ("review_not_swept", _review_not_swept),
+    ("delivered_not_in_inbox", _delivered_not_in_inbox),
+    ("inbox_count_wrong", _inbox_count_wrong),
+    ("inbox_count_wrong", _inbox_that_counts_what_is_put_away),
+    ("inbox_gap", _inbox_gap),
+    ("inbox_gap", _inbox_whose_position_is_of_no_change),
+    ("inbox_gap", _inbox_whose_position_is_behind),
 ]
 
 
 @pytest.mark.parametrize(("code", "make"), BROKEN, ids=[make.__name__[1:] for _, make in BROKEN])
 def test_a_broken_row_is_found_and_only_by_its_own_invariant(code, make):
-    notification = make()
-    assert broken() == {code: [notification.id]}
+    row = make()
+    assert broken() == {code: [row.id]}
 
 
 def test_every_invariant_has_a_broken_row_above():
@@ -339,6 +437,26 @@ def test_no_invariant_reads_the_whole_table(invariant):
         cursor.execute(
             "ANALYZE notifications_notification, notifications_attempt, notifications_flow"
         )
+        cursor.execute(
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {invariant.statement}",
+            invariants.parameters(),
+        )
+        plan = cursor.fetchone()[0][0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 60
+
+
+@pytest.mark.parametrize("invariant", invariants.OF_INBOXES, ids=lambda invariant: invariant.code)
+def test_of_inboxes_only_those_that_changed_lately_are_looked_at(invariant):
+    """Ten thousand changes of last week's."""
+    inboxes = [Inbox(recipient_id=number, live=True, position=100) for number in range(1, 101)]
+    Inbox.objects.bulk_create(inboxes)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO notifications_inboxevent (inbox_id, number, kind, unread, at)"
+            " SELECT id, number, 'updated', 0, now() - interval '6 days'"
+            " FROM notifications_inbox, generate_series(1, 100) number"
+        )
+        cursor.execute("ANALYZE notifications_inbox, notifications_inboxevent")
         cursor.execute(
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {invariant.statement}",
             invariants.parameters(),

@@ -15,9 +15,15 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from notifications import ids, provider_log, receipts, reconciling
-from notifications.models import Notification
+from notifications.models import Inbox, Notification
 from notifications.provider_log import key_of
-from tests.factories import AttemptFactory, NotificationFactory, ReceiptFactory
+from tests.factories import (
+    AttemptFactory,
+    NotificationFactory,
+    ReceiptFactory,
+    RecipientFactory,
+    arrived,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -121,6 +127,21 @@ def test_what_was_accepted_and_is_not_sent_is_named() -> None:
     assert as_document()["differences"] == {
         "accepted_but_open": {"count": 1, "ids": [str(broken.id)]}
     }
+
+
+def test_an_inbox_that_does_not_add_up_is_named_by_its_person() -> None:
+    notification = arrived(RecipientFactory())
+    AttemptFactory(
+        notification=notification,
+        provider="inbox",
+        outcome="accepted",
+        finished_at=timezone.now(),
+    )
+    assert as_document()["adds_up"]
+    Inbox.objects.update(unread=2, position=5)
+    person = {"count": 1, "ids": [str(notification.recipient_id)]}
+    assert as_document()["differences"] == {"inbox_count_wrong": person, "inbox_gap": person}
+    assert "not how many are unread" in reconcile()[1]
 
 
 def test_an_answer_that_came_too_late_is_told_and_adds_up() -> None:

@@ -14,6 +14,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.text import Truncator
 
+from notifications.admin.inbox import EndsInboxTokens
+from notifications.admin.inbox import details_of as inbox_details_of
 from notifications.admin.listing import subject_of, with_beginning
 from notifications.admin.timeline import short
 from notifications.models import Channel, Notification, NotificationQuerySet, Status, Suppression
@@ -69,11 +71,12 @@ admin.site.unregister(Recipient)
 
 
 @admin.register(Recipient)
-class NotifiedRecipientAdmin(WithDetails, RecipientAdmin):
-    """Adds only what is looked at; changing a recipient stays what it is in `users`."""
+class NotifiedRecipientAdmin(WithDetails, EndsInboxTokens, RecipientAdmin):
+    """Adds what is looked at, and the end of the person's inbox tokens; changing a recipient stays what it is in `users`."""
 
     def details(self, request: HttpRequest, row: Recipient) -> dict[str, Any]:
-        return {**_reachability(request, row), **_history(request, row)}
+        inbox = inbox_details_of(request, row)
+        return {**_reachability(request, row), **inbox, **_history(request, row)}
 
 
 def _reachability(request: HttpRequest, recipient: Recipient) -> dict[str, Any]:

@@ -185,6 +185,8 @@ def _arrived(notification: Notification, receipts: Iterable[Receipt]) -> Iterato
         yield Event(notification.delivered_at, "Delivered", tone="good")
     if notification.read_at:
         yield Event(notification.read_at, "Read", tone="good")
+    if notification.archived_at:
+        yield Event(notification.archived_at, "Archived by the person")
 
 
 def _act(entry: LogEntry) -> Event:

@@ -244,7 +244,7 @@ def _breach(breach: invariants.Breach) -> Finding:
     return error(
         "ledger",
         invariant.code,
-        f"{len(breach.ids)} {more}notification(s): {invariant.meaning}.",
+        f"{len(breach.ids)} {more}{invariant.of}(s): {invariant.meaning}.",
         invariant.advice,
         ", ".join(str(id) for id in breach.ids[:5]) + (" ..." if len(breach.ids) > 5 else ""),
     )

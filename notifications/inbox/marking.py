@@ -25,9 +25,12 @@ WITH unread AS MATERIALIZED (
     WHERE recipient_id = %(recipient_id)s AND live = %(live)s AND inbox_position <= %(up_to)s
       AND inbox_position IS NOT NULL AND read_at IS NULL AND archived_at IS NULL
     ORDER BY id FOR UPDATE
+), clock AS MATERIALIZED (
+    -- Once for all: the event tells one time for them. After the locks, so not before anything that has arrived.
+    SELECT clock_timestamp() AS moment FROM (SELECT count(*) FROM unread) AS locked
 ), read AS (
     UPDATE notifications_notification n SET read_at = clock.moment
-    FROM unread, (SELECT clock_timestamp() AS moment) AS clock
+    FROM unread, clock
     WHERE n.id = unread.id RETURNING clock.moment
 ), counted AS (
     SELECT count(*) AS times, min(moment) AS moment FROM read

@@ -50,6 +50,7 @@ class ProjectAdmin(OfProject, NeverDeleted):
         "reply_to",
         "unknown_policy",
         "mandatory_categories",
+        "inbox_origins",
     )
 
     def formfield_for_dbfield(
@@ -57,7 +58,10 @@ class ProjectAdmin(OfProject, NeverDeleted):
     ) -> Any:
         if isinstance(db_field, ArrayField):
             widget = UnfoldAdminTextInputWidget
-            return db_field.formfield(form_class=CommaSeparated, widget=widget)
+            # The model says the same, but of its errors a form keeps only which of the words is wrong.
+            of_one = db_field.base_field
+            word = of_one.formfield(max_length=None, validators=of_one.validators)
+            return db_field.formfield(form_class=CommaSeparated, base_field=word, widget=widget)
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
