@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from uuid import UUID
 
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.db import transaction
@@ -47,8 +46,8 @@ class Stage:
 
     @property
     def query(self) -> str:
-        project = {"project": self.project.pk} if self.project else {}
-        return urlencode({"left": self.left, "right": self.right, **project})
+        project = [("project", str(self.project.pk))] if self.project else []
+        return urlencode([("left", self.left), ("right", self.right), *project])
 
     @property
     def path(self) -> str:
@@ -78,7 +77,7 @@ def sent_list(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 
 
 @for_visitors("GET", "HEAD")
-def message(request: HttpRequest, visitor: Visitor, pk: UUID) -> HttpResponse:
+def message(request: HttpRequest, visitor: Visitor, pk: str) -> HttpResponse:
     """One that this visitor has sent, as its receiver sees it."""
     notification = sent.one_of(visitor, request.session, pk)
     context = {"notification": notification, "preview": preview(notification)}

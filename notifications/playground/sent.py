@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from uuid import UUID
 
 from django.contrib.sessions.backends.base import SessionBase
 from django.http import Http404
@@ -42,11 +41,10 @@ def rows_of(visitor: Visitor, session: SessionBase) -> list[Row]:
     ]
 
 
-def one_of(visitor: Visitor, session: SessionBase, pk: UUID) -> Notification:
+def one_of(visitor: Visitor, session: SessionBase, pk: str) -> Notification:
     """Raises Http404 for whatever this visitor has not sent."""
-    if str(pk) not in session.get(KEY, []):
-        raise Http404
-    found = visitor.notifications().filter(pk=pk).select_related(*_RELATED).first()
+    own = visitor.notifications().filter(pk__in=set(session.get(KEY, [])) & {pk})
+    found = own.select_related(*_RELATED).first()
     if found is None:
         raise Http404
     return found

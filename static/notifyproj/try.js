@@ -89,6 +89,15 @@ form.addEventListener("submit", (event) => {
   send();
 });
 
+// An address of another channel would be refused; whatever one has typed oneself stays.
+const SAMPLES = { email: "ada@example.com", sms: "+12025550147", in_app: page.dataset.left };
+
+form.addEventListener("change", (event) => {
+  const { recipient } = form.elements;
+  const typed = ![...Object.values(SAMPLES), ""].includes(recipient.value);
+  if (event.target.name === "channel" && !typed) recipient.value = SAMPLES[event.target.value];
+});
+
 const QUICK = [
   ["Your order has shipped", "It is on its way, and arrives on Thursday."],
   ["Grace has replied", "“Looks good to me. Shall we ship it?”"],
