@@ -70,7 +70,12 @@ def request_rate(**kwargs: Any) -> list[CheckMessage]:
 def stream(**kwargs: Any) -> list[CheckMessage]:
     """Where people's browsers find the inbox's stream, and how many of them may."""
     found: list[CheckMessage] = []
-    for name in ("STREAM_CONNECTIONS", "STREAM_CONNECTIONS_PER_USER", "STREAM_LOOK_EVERY"):
+    for name in (
+        "STREAM_CONNECTIONS",
+        "STREAM_CONNECTIONS_PER_USER",
+        "STREAM_LOOK_EVERY",
+        "STREAM_PATIENCE",
+    ):
         if getattr(settings, name) <= 0:
             problem = f"{name} is {getattr(settings, name):g}."
             found.append(

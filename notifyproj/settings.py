@@ -398,6 +398,8 @@ STREAM_URL = env.str("STREAM_URL", "")
 #: Open streams of one process, and of one person in one process.
 STREAM_CONNECTIONS = env.int("STREAM_CONNECTIONS", 2000)
 STREAM_CONNECTIONS_PER_USER = env.int("STREAM_CONNECTIONS_PER_USER", 20)
+#: Seconds a client has to take what it is sent; then it is cut off, and may come back.
+STREAM_PATIENCE = env.float("STREAM_PATIENCE", 20.0)
 #: Seconds after which the stream looks by itself what has changed, whether or not Redis has said so.
 STREAM_LOOK_EVERY = env.float("STREAM_LOOK_EVERY", 2.0)
 #: Days for which the changes of inboxes are kept. A client that was away for longer loads its list anew.

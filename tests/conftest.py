@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 import redis
@@ -21,6 +20,8 @@ from notifications import delivery, health, intake, pace, providers, slots
 from notifyproj.postgres.base import rest
 from tests.chromium import browser  # noqa: F401  (a fixture)
 from tests.factories import ApiKeyFactory, ProjectFactory
+from tests.streams import start_stream  # noqa: F401  (a fixture)
+from tests.surroundings import surroundings
 from users import authentication
 from users.models import ApiKey, Project
 
@@ -133,7 +134,7 @@ def start_worker(
     def start(app: str = "notifyproj", **environment: Any) -> subprocess.Popen[bytes]:
         worker = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", app, *WORKER],
-            env=os.environ | _surroundings() | {k: str(v) for k, v in environment.items()},
+            env=os.environ | surroundings() | {k: str(v) for k, v in environment.items()},
         )
         started.append(worker)
         wait_until(_a_worker_is_alive, seconds=30)
@@ -150,15 +151,3 @@ def _a_worker_is_alive() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM notifications_heartbeat WHERE kind = 'worker'")
         return bool(cursor.fetchone()[0])
-
-
-def _surroundings() -> dict[str, str]:
-    database = connection.settings_dict
-    host, port = quote(database["HOST"], safe=""), database["PORT"] or 5432
-    return {
-        "DATABASE_URL": f"postgres://{database['USER']}@{host}:{port}/{database['NAME']}",
-        "REDIS_URL": django_settings.REDIS_URL,
-        "REDIS_KEY_PREFIX": django_settings.REDIS_KEY_PREFIX,
-        "SWEEP_INTERVAL": "1",
-        "DJANGO_SETTINGS_MODULE": "notifyproj.settings",
-    }

@@ -24,9 +24,9 @@ from notifications import doctor, invariants
 from notifications.doctor import backlog, brokers, database, processes
 from notifications.doctor.findings import Severity, error, ok, warning, worst
 from notifications.heartbeats import beat
-from notifications.models import Circuit, Flow, Heartbeat, Pace
+from notifications.models import Circuit, Flow, Heartbeat, Inbox, Pace
 from tests.api.relay import Relay, postgres_socket
-from tests.factories import BatchFactory, NotificationFactory, ReceiptFactory
+from tests.factories import BatchFactory, NotificationFactory, ReceiptFactory, RecipientFactory
 from tests.providers.contract import configure
 from tests.providers.vendors import FakeMailgun, FakeSmtp, FakeTwilio
 
@@ -238,6 +238,15 @@ def test_a_lane_without_a_worker_is_named() -> None:
     finding = found()["queue_without_worker"]
     assert finding["severity"] == "error"
     assert "email.low, sms.low, in_app.low" in finding["sentence"]
+
+
+@pytest.mark.usefixtures("_all_alive")
+def test_a_stream_is_missed_where_somebody_has_an_inbox() -> None:
+    assert "no_stream" not in found()
+    Inbox.objects.create(recipient=RecipientFactory(), live=True)
+    assert found()["no_stream"]["severity"] == "warning"
+    beat("stream@here", "stream")
+    assert "no_stream" not in found()
 
 
 @pytest.mark.usefixtures("_all_alive")

@@ -254,3 +254,12 @@ def test_a_number_that_is_none_is_refused_by_the_name_of_its_field(given: str) -
     with pytest.raises(BadRequest) as refusal:
         number_after(None, given)
     assert refusal.value.field == "after"
+
+
+def test_what_waits_in_memory_for_a_reader_is_bounded_by_its_size() -> None:
+    changes = [created(number, number, message="x" * 100_000) for number in range(1, 6)]
+    lines, position = next_lines(State(5, 5), 0, changes)
+    assert position == 2
+    assert [number for _, number, _ in events(lines)] == [1, 2, 2]
+    one_that_is_too_large = [created(1, message="x" * 300_000)]
+    assert next_lines(State(5, 5), 0, one_that_is_too_large)[1] == 1

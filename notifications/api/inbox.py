@@ -114,7 +114,7 @@ _CHANGES = {
             ),
             **problems(),
         },
-        auth=[{"InboxToken": []}],
+        auth=[{"InboxToken": []}],  # type: ignore[list-item]  # as OpenAPI has it, whatever the hint says
     ),
 )
 class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notification]):

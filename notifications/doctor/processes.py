@@ -1,4 +1,4 @@
-"""Workers and beat, by their heartbeats: who is alive, for which lanes, with which code and which clock."""
+"""Workers, streams and beat, by their heartbeats: who is alive, for which lanes, with which code and which clock."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from django.db import connection
 from notifications.doctor.database import CLOCK_TOLERANCE, skew
 from notifications.doctor.findings import Finding, error, ok, warning
 from notifications.heartbeats import SCHEDULER_SILENCE, WORKER_SILENCE
-from notifications.models import LANES, queue_of
+from notifications.models import LANES, Inbox, queue_of
 from notifyproj.version import VERSION
 
 ALIVE = """
 SELECT name, kind, queues, version, clock_ahead FROM notifications_heartbeat
-WHERE seen_at > now() - make_interval(secs => CASE kind WHEN 'worker' THEN %s ELSE %s END)
+WHERE seen_at > now() - make_interval(secs => CASE kind WHEN 'scheduler' THEN %s ELSE %s END)
 ORDER BY name
 """
 
@@ -33,7 +33,7 @@ class Process:
 
 def alive() -> list[Process]:
     with connection.cursor() as cursor:
-        cursor.execute(ALIVE, (WORKER_SILENCE, SCHEDULER_SILENCE))
+        cursor.execute(ALIVE, (SCHEDULER_SILENCE, WORKER_SILENCE))
         return [Process(*row) for row in cursor.fetchall()]
 
 
@@ -49,14 +49,17 @@ def examine() -> Iterator[Finding]:
 def judged(processes: Sequence[Process]) -> Iterator[Finding]:
     """What is to be said of those that are alive."""
     workers = [process for process in processes if process.kind == "worker"]
+    streams = [process for process in processes if process.kind == "stream"]
     yield from _workers(workers)
     yield _scheduler(any(process.kind == "scheduler" for process in processes))
+    if streams or Inbox.objects.exists():
+        yield _streams(streams)
     if workers:
-        yield _versions(workers)
+        yield _versions([*workers, *streams])
     yield from (
-        skew("a worker", worker.clock_ahead, worker.name)
-        for worker in workers
-        if abs(worker.clock_ahead) > CLOCK_TOLERANCE
+        skew(f"a {process.kind}", process.clock_ahead, process.name)
+        for process in (*workers, *streams)
+        if abs(process.clock_ahead) > CLOCK_TOLERANCE
     )
 
 
@@ -97,15 +100,28 @@ def _scheduler(is_alive: bool) -> Finding:
     )
 
 
-def _versions(workers: list[Process]) -> Finding:
-    others = [worker for worker in workers if worker.version != VERSION]
+def _streams(streams: list[Process]) -> Finding:
+    if streams:
+        names = ", ".join(stream.name for stream in streams)
+        return ok("stream", f"{len(streams)} alive.", names)
+    return warning(
+        "stream",
+        "no_stream",
+        f"No stream was heard of in the last {WORKER_SILENCE:.0f} s: open pages learn of in-app messages late, when "
+        "they ask.",
+        "Start the process `stream` (README, Deployment) and look at its log. What is in the inboxes is not touched.",
+    )
+
+
+def _versions(processes: list[Process]) -> Finding:
+    others = [process for process in processes if process.version != VERSION]
     if not others:
-        return ok("versions", "Workers run the same code as this process.", VERSION)
+        return ok("versions", "All processes run the same code.", VERSION)
     return warning(
         "versions",
         "versions_differ",
-        f"{len(others)} of {len(workers)} workers run another version of the code than this process.",
-        "During an upgrade this passes. Else restart what was forgotten: workers, web and beat, on every machine.",
+        f"{len(others)} of {len(processes)} processes run another version of the code than this one.",
+        "During an upgrade this passes. Else restart what was forgotten: workers, stream, web and beat, on every machine.",
         f"here {VERSION}; "
-        + ", ".join(f"{worker.name}: {worker.version or 'older'}" for worker in others[:5]),
+        + ", ".join(f"{process.name}: {process.version or 'older'}" for process in others[:5]),
     )

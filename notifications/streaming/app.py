@@ -18,6 +18,7 @@ django.setup()
 
 # ruff: noqa: E402 - What follows reads the settings.
 import structlog
+from django.conf import settings
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import SendTimeoutError
 from starlette.applications import Starlette
@@ -48,8 +49,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between two comments that show both ends, and proxies, that the other one is there.
 HEARTBEAT = 15
-#: Seconds a client has to take what it is sent.
-PATIENCE = 20.0
 
 connections = Connections()
 watcher = Watcher(connections)
@@ -59,7 +58,12 @@ class Stream(EventSourceResponse):
     """Ends without a fuss for a client that takes nothing any more."""
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection.lines(), ping=HEARTBEAT, send_timeout=PATIENCE, sep="\n")
+        super().__init__(
+            connection.lines(),
+            ping=HEARTBEAT,
+            send_timeout=settings.STREAM_PATIENCE,
+            sep="\n",
+        )
         self.connection = connection
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

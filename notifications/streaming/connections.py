@@ -20,6 +20,8 @@ from users.inbox_tokens import InboxToken
 
 #: Seconds after which a client that lost its connection comes back: not all of a process at the same moment.
 COME_BACK_AFTER = (2.0, 4.0)
+#: Bytes handed to the server at a time: it keeps a few of these for each reader that is slow.
+PIECE = 32_000
 #: Seconds after which one that was refused may try again.
 TRY_AGAIN_AFTER = 10
 
@@ -69,7 +71,9 @@ class Connection:
             while True:
                 if self._given.empty():
                     self.connections.is_ready(self)
-                yield await self._given.get()
+                given = await self._given.get()
+                for start in range(0, len(given), PIECE):
+                    yield given[start : start + PIECE]
                 if self.ended_by and self._given.empty():
                     return
         finally:

@@ -6,7 +6,7 @@ any more, or is very much, it is told to load its list anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from notifications.api.parsing import dump_json
@@ -16,6 +16,9 @@ from notifications.streaming.connections import Connection, line
 
 #: A client that has missed more changes loads its list anew.
 MOST_MISSED = 1000
+
+#: Bytes that a connection is given at once, about: they wait in memory for a slow reader.
+LARGEST_GIFT = 256_000
 
 #: An inbox, and the number after which one wants to know.
 Place = tuple[InboxKey, int]
@@ -50,12 +53,23 @@ def feed(
 def next_lines(state: State, position: int, changes: Sequence[Change]) -> tuple[bytes, int]:
     """The events for who has seen all up to `position`, and the number up to which they lead. Nothing is b""."""
     if changes and _follow(changes, position):
-        last = changes[-1]
-        events = [event_of(change) for change in changes]
+        events = list(_as_many_as_fit(changes))
+        last = changes[len(events) - 1]
         return b"".join([*events, counted(State(last.number, last.unread))]), last.number
     if state.position == position:
         return b"", position
     return _numbered("reset", state), state.position
+
+
+def _as_many_as_fit(changes: Sequence[Change]) -> Iterator[bytes]:
+    """At least one. The others are asked for again when these have been sent."""
+    size = 0
+    for change in changes:
+        event = event_of(change)
+        size += len(event)
+        if size > LARGEST_GIFT and size > len(event):
+            return
+        yield event
 
 
 def counted(state: State) -> bytes:

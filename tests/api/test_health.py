@@ -179,7 +179,7 @@ def test_workers_of_another_version_are_named(client: Client) -> None:
     Heartbeat.objects.update(version="of-before")
     assert component(client, "versions") == {
         "status": "degraded",
-        "detail": "1 of 1 workers run another version of the code than this process.",
+        "detail": "1 of 1 processes run another version of the code than this one.",
     }
 
 
