@@ -17,7 +17,15 @@ from notifications.playground.curl import curl
 from notifications.playground.forms import TryForm
 from tests.chromium import Browser, in_chromium
 from tests.factories import ApiKeyFactory, ProjectFactory
-from tests.test_console_in_browser import PHONE, findings, owned, size, too_wide
+from tests.test_console_in_browser import (
+    _PRESSABLE,
+    PHONE,
+    findings,
+    owned,
+    size,
+    too_wide,
+    walked,
+)
 from users.models import Project
 
 pytestmark = in_chromium
@@ -197,3 +205,17 @@ def test_nothing_is_wider_than_a_phone(browser: Browser) -> None:
     browser.find(".shown")
     assert not too_wide(browser)
     assert not owned(browser)
+
+
+def test_tab_comes_to_everything_that_can_be_pressed_and_shows_where_it_is(
+    browser: Browser,
+) -> None:
+    browser.open(TRY)
+    send(browser)
+    browser.find(".outbox a", "Open")
+    browser.open(TRY)
+    wanted = browser.driver.execute_script(_PRESSABLE)
+    assert len(wanted) > 12
+    reached, unseen = walked(browser)
+    missed = [e.get_attribute("outerHTML")[:200] for e in wanted if e.id not in reached]
+    assert (missed, unseen) == ([], [])

@@ -38,14 +38,16 @@ function writeCall() {
 
 const partOf = (root, name) => root.querySelector(`[data-part="${name}"]`);
 
-/** Exchanges the part where it has changed; what had the focus has it again. */
-function exchange(name, fresh) {
-  const old = partOf(page, name);
-  if (!fresh || old.innerHTML === fresh.innerHTML) return;
-  const focused = old.contains(document.activeElement) ? document.activeElement : null;
-  const again = focused?.id ? `#${CSS.escape(focused.id)}` : focused?.href ? `a[href="${CSS.escape(focused.getAttribute("href"))}"]` : "";
-  old.replaceChildren(...fresh.childNodes);
-  if (again) old.querySelector(again)?.focus({ preventScroll: true });
+/** In the list of the same messages, only what is told of them: who reads it, or stands on a link, is not disturbed. */
+function retell(fresh) {
+  const old = partOf(page, "sent");
+  const ids = (list) => [...list.querySelectorAll("li")].map((row) => row.dataset.id).join();
+  if (ids(old) !== ids(fresh)) return old.replaceChildren(...fresh.childNodes);
+  old.querySelector("ol").dataset.moving = fresh.querySelector("ol").dataset.moving;
+  const told = fresh.querySelectorAll("[data-live]");
+  old.querySelectorAll("[data-live]").forEach((each, place) => {
+    if (each.outerHTML !== told[place].outerHTML) each.replaceWith(told[place]);
+  });
 }
 
 const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
@@ -65,7 +67,7 @@ async function send() {
   const fresh = parsed(await response.text());
   // A page to sign in, or an error of another kind.
   if (!partOf(fresh, "form")) return location.reload();
-  exchange("sent", partOf(fresh, "sent"));
+  retell(partOf(fresh, "sent"));
   if (response.ok) accepted(fields.get("recipient"));
   else refused(fresh);
   look(500);
@@ -79,7 +81,7 @@ function accepted(recipient) {
 }
 
 function refused(fresh) {
-  exchange("form", partOf(fresh, "form"));
+  partOf(form, "form").replaceChildren(...partOf(fresh, "form").childNodes);
   told.textContent = "";
   (form.querySelector("[aria-invalid]") ?? form.querySelector("input"))?.focus();
 }
@@ -132,7 +134,7 @@ async function lookNow() {
   try {
     const response = await fetch(page.dataset.sent, { headers: { Accept: "text/html" } });
     if (response.redirected || response.status === 403) return location.reload();
-    if (response.ok) exchange("sent", parsed(await response.text()).body);
+    if (response.ok) retell(parsed(await response.text()).body);
   } catch {
     // The service is away: the list stays as it was.
   }
