@@ -310,6 +310,18 @@ def test_the_newest_fifteen_are_kept(anybody: Client, alice: Project) -> None:
     assert "Number 1." not in page
 
 
+def test_from_a_message_one_comes_back_to_the_same_two_people(
+    anybody: Client, alice: Project
+) -> None:
+    notification = sent(anybody)
+    query = "?left=cleo&amp;right=dan"
+    page = text_of(anybody.get(TRY, {"left": "cleo", "right": "dan"}))
+    assert f'href="/try/messages/{notification.pk}{query}"' in page
+    assert f'data-sent="/try/sent{query}"' in page
+    shown = anybody.get(f"/try/messages/{notification.pk}?left=cleo&right=dan")
+    assert f'href="/try/{query}"' in text_of(shown)
+
+
 def test_a_mail_is_shown_as_html_and_as_text(anybody: Client, alice: Project) -> None:
     mail = sent(anybody, channel="email", recipient="ada@example.com", html="<h1>Hi</h1>")
     page = text_of(anybody.get(f"/try/messages/{mail.pk}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from notifications.playground.curl import curl
 from notifications.playground.forms import TryForm
 from tests.chromium import Browser, in_chromium
 from tests.factories import ApiKeyFactory, ProjectFactory
+from tests.streams import StreamServer
 from tests.test_console_in_browser import (
     _PRESSABLE,
     PHONE,
@@ -26,7 +28,7 @@ from tests.test_console_in_browser import (
     too_wide,
     walked,
 )
-from users.models import Project
+from users.models import Project, Recipient
 
 pytestmark = in_chromium
 
@@ -163,6 +165,109 @@ def test_the_call_that_is_shown_is_stored_by_the_service(browser: Browser, shop:
     assert (notification.title, notification.user_id) == (AWKWARD, "ada")
     assert notification.message == f"{AWKWARD}\nsecond line"
     assert notification.scheduled_for is not None
+
+
+# --- The bells -----------------------------------------------------------------------------------------------
+
+_BELL = (
+    "document.querySelector('notify-bell[data-user=' + CSS.escape(arguments[0]) + ']').shadowRoot"
+)
+#: What of a bell is to be seen, in words.
+_SEEN = f"""
+const parts = [...{_BELL}.querySelectorAll("*")].filter(each => each.checkVisibility({{checkOpacity: true, checkVisibilityCSS: true}}));
+return parts.flatMap(each => [...each.childNodes]).filter(node => node.nodeType === Node.TEXT_NODE).map(node => node.data).join("\n");
+"""
+
+
+def seen(browser: Browser, user: str) -> str:
+    return str(browser.driver.execute_script(_SEEN, user))
+
+
+def count(browser: Browser, user: str) -> int:
+    """As a screen reader is told it."""
+    script = f"return {_BELL}.querySelector('button[aria-expanded]').getAttribute('aria-label')"
+    label = str(browser.driver.execute_script(script, user))
+    return int((re.findall(r"\d+", label) or ["0"])[0])
+
+
+def press_bell(browser: Browser, user: str) -> None:
+    browser.driver.execute_script(f"{_BELL}.querySelector('button[aria-expanded]').click()", user)
+
+
+def open_with_bells(browser: Browser) -> None:
+    """Waits until both are in."""
+    browser.open(TRY)
+    for user in ("ada", "ben"):
+        until(browser, lambda user=user: count(browser, user) == 0, f"the bell of {user}")
+    until(browser, lambda: Recipient.objects.count() == 2, "two tokens")
+
+
+def quick(browser: Browser, user: str) -> None:
+    browser.click("form[data-quick] button", f"Send to {user.capitalize()}")
+    browser.find("#told", f"Accepted, for {user}.")
+    deliver()
+
+
+def test_what_is_sent_to_ada_rings_her_bell_and_no_other(
+    browser: Browser, start_stream: Callable[..., StreamServer]
+) -> None:
+    start_stream()
+    open_with_bells(browser)
+    quick(browser, "ada")
+    until(browser, lambda: "Your order has shipped" in seen(browser, "ada"), "a toast")
+    until(browser, lambda: count(browser, "ada") == 1, "a badge")
+    assert count(browser, "ben") == 0
+    quick(browser, "ben")
+    until(browser, lambda: count(browser, "ben") == 1, "the other badge")
+    assert count(browser, "ada") == 1
+    assert "Your order has shipped" not in seen(browser, "ben")
+    assert browser.complaints() == []
+
+
+def test_reading_in_one_tab_changes_the_other(
+    browser: Browser, start_stream: Callable[..., StreamServer]
+) -> None:
+    start_stream()
+    open_with_bells(browser)
+    first = browser.driver.current_window_handle
+    browser.driver.switch_to.new_window("tab")
+    open_with_bells(browser)
+    second = browser.driver.current_window_handle
+    quick(browser, "ada")
+    until(browser, lambda: count(browser, "ada") == 1, "the badge in the second tab")
+    browser.driver.switch_to.window(first)
+    until(browser, lambda: count(browser, "ada") == 1, "the badge in the first tab")
+    press_bell(browser, "ada")
+    until(browser, lambda: "Mark all read" in seen(browser, "ada"), "the panel")
+    script = f"[...{_BELL}.querySelectorAll('button')].find(b => b.textContent.includes('Mark all read')).click()"
+    browser.driver.execute_script(script, "ada")
+    until(browser, lambda: count(browser, "ada") == 0, "nothing unread")
+    browser.driver.switch_to.window(second)
+    until(browser, lambda: count(browser, "ada") == 0, "nothing unread in the other tab")
+
+
+def test_what_arrives_while_the_stream_is_killed_appears_once(
+    browser: Browser, start_stream: Callable[..., StreamServer]
+) -> None:
+    server = start_stream()
+    open_with_bells(browser)
+    quick(browser, "ada")
+    until(browser, lambda: count(browser, "ada") == 1, "the first one")
+    server.kill()
+    for number in ("one", "two", "three"):
+        fill(browser, recipient="ada", title=f"While away: {number}", message="Still here")
+        send(browser)
+        browser.find(".outbox li", f"While away: {number}")
+        deliver()
+    server.start()
+    until(browser, lambda: count(browser, "ada") == 4, "all three")
+    press_bell(browser, "ada")
+    for number in ("one", "two", "three"):
+        until(browser, lambda n=number: f"While away: {n}" in seen(browser, "ada"), number)
+    script = f"return [...{_BELL}.querySelectorAll('li')].map(each => each.textContent).join('|')"
+    listed = str(browser.driver.execute_script(script, "ada"))
+    assert [listed.count(f"While away: {n}") for n in ("one", "two", "three")] == [1, 1, 1]
+    assert count(browser, "ben") == 0
 
 
 # --- For everybody -----------------------------------------------------------------------------------------

@@ -80,7 +80,11 @@ def sent_list(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 def message(request: HttpRequest, visitor: Visitor, pk: str) -> HttpResponse:
     """One that this visitor has sent, as its receiver sees it."""
     notification = sent.one_of(visitor, request.session, pk)
-    context = {"notification": notification, "preview": preview(notification)}
+    context = {
+        "notification": notification,
+        "preview": preview(notification),
+        "query": request.GET.urlencode(),
+    }
     return render(request, "try/message.html", context)
 
 
@@ -193,7 +197,8 @@ def _shown(
 
 def _sent_context(request: HttpRequest, visitor: Visitor) -> dict[str, object]:
     rows = sent.rows_of(visitor, request.session)
-    return {"rows": rows, "is_moving": sent.is_moving(rows)}
+    # So that one comes back to the same two people.
+    return {"rows": rows, "is_moving": sent.is_moving(rows), "query": request.GET.urlencode()}
 
 
 def _base_url(request: HttpRequest) -> str:
