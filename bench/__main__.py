@@ -77,6 +77,14 @@ def _parser() -> argparse.ArgumentParser:
         mails=100_000,
         rate=50,
     )
+    add(
+        "stream",
+        "open streams: memory, nothing lost at so many events a second, POST to client at rest and beside bulk",
+        streams=1_000,
+        rate=500,
+        seconds=20.0,
+        low=100_000,
+    )
     console = add("console", "every page of the console, beside a small one", rows=5_000_000)
     console.add_argument(
         "--keep", action="store_true", help="ask the ledger that is in VAR_DIR, as it is"

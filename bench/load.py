@@ -110,6 +110,10 @@ def _read_answer(connection: socket.socket) -> str:
     return head[9:12].decode()
 
 
+#: What is posted, where nothing else is said.
+E_MAIL = {"user_id": "ada", "recipient": "ada@example.com", "channel": "email", "message": "Hello"}
+
+
 def paced(
     port: int,
     key: str,
@@ -119,10 +123,11 @@ def paced(
     priority: str = "normal",
     took: list[float] | None = None,
     connections: int = PACED_CONNECTIONS,
+    body: Callable[[], dict[str, str]] = E_MAIL.copy,
 ) -> Posted:
     """POST so many notifications a second, however long each takes, for so long or until something holds.
 
-    `took` is given the milliseconds from when each should have been posted to its answer.
+    `took` is given the milliseconds from when each should have been posted to its answer; `body` makes each.
     """
     posted: Posted = {}
     answered = [] if took is None else took
@@ -131,7 +136,7 @@ def paced(
     threads = [
         threading.Thread(
             target=_post_in_turn,
-            args=(port, key, priority, posted, answered, ended),
+            args=(port, key, priority, posted, answered, ended, body),
             kwargs={"first": begun + number / rate, "every": connections / rate},
         )
         for number in range(connections)
@@ -153,17 +158,17 @@ def _post_in_turn(
     posted: Posted,
     took: list[float],
     ended: threading.Event,
+    body: Callable[[], dict[str, str]],
     *,
     first: float,
     every: float,
 ) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-    body = {"user_id": "ada", "recipient": "ada@example.com", "channel": "email"}
-    body |= {"message": "Hello", "priority": priority}
     due = first
     while not ended.wait(max(due - time.time(), 0)):
-        connection.request("POST", "/api/v1/notifications", json.dumps(body), headers)
+        content = json.dumps(body() | {"priority": priority})
+        connection.request("POST", "/api/v1/notifications", content, headers)
         answer = json.load(connection.getresponse())
         posted[UUID(answer["id"])] = due
         took.append((time.time() - due) * 1000)

@@ -84,6 +84,15 @@ def web(port: int, wsgi: str = "bench.wsgi:application") -> list[str]:
     ]
 
 
+def stream(port: int) -> list[str]:
+    """The inbox's stream as script/server runs it."""
+    return [
+        *("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--no-ws"),
+        *("--workers", "1", "--workers-kill-timeout", "10", "--backpressure", "4096"),
+        "notifications.streaming.app:application",
+    ]
+
+
 def worker(name: str, queues: str = "high,normal,low", app: str = "bench.worker") -> list[str]:
     return ["celery", "-A", app, "worker", "-Q", queues, "-n", f"{name}@bench", "-l", "WARNING"]
 

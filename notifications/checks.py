@@ -263,7 +263,7 @@ def broker_url(**kwargs: Any) -> list[CheckMessage]:
 #: First parts of paths that are the service's own (notifyproj/urls.py).
 TAKEN = (
     "api", "batches", "docs", "favicon.ico", "health", "hooks", "livez", "notifications", "readyz", "static", "stats",
-    "suppressions", "users",
+    "suppressions", "try", "users",
 )  # fmt: skip
 _PLAIN_PATH = re.compile(r"([A-Za-z0-9_-]+/)+")
 

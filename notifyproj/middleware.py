@@ -7,8 +7,10 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
+from csp.constants import SELF
 from csp.middleware import CSPMiddleware, PolicyParts
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -95,7 +97,19 @@ class PolicyMiddleware(CSPMiddleware):
             return settings.CONTENT_SECURITY_POLICY_OF_THE_CONSOLE
         if match and match.url_name == "docs":
             return settings.CONTENT_SECURITY_POLICY_OF_THE_DOCS
+        if match and match.url_name == "try":
+            return {"connect-src": [SELF, *_stream_of(request)]}
+        if match and match.url_name == "try_message":
+            return settings.CONTENT_SECURITY_POLICY_OF_A_SHOWN_MAIL
         return {}
+
+
+def _stream_of(request: HttpRequest) -> list[str]:
+    """The origin of the inbox's stream, where there is one: the bell reads from there."""
+    from notifications.inbox.entry import stream_url
+
+    parts = urlsplit(stream_url(request.get_host()) or "")
+    return [f"{parts.scheme}://{parts.netloc}"] if parts.netloc else []
 
 
 #: But for the clipboard, for copying a key.

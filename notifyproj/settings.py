@@ -562,6 +562,8 @@ CONTENT_SECURITY_POLICY_OF_THE_CONSOLE = {
 }
 #: Swagger UI styles its parts by attributes.
 CONTENT_SECURITY_POLICY_OF_THE_DOCS = {"style-src": [SELF, UNSAFE_INLINE]}
+#: On the page to try it, a mail is shown as in the console.
+CONTENT_SECURITY_POLICY_OF_A_SHOWN_MAIL = {"style-src": [SELF, UNSAFE_INLINE]}
 
 # --- Logs: one line an event, ids but never an address or a content --------------------------------------
 

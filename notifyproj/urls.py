@@ -7,9 +7,14 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from notifications import hooks, views
 from notifications.api.urls import inbox_router
+from notifications.playground import pages
 
 urlpatterns = [
     path("", views.index, name="index"),
+    path("try/", pages.page, name="try"),
+    path("try/sent", pages.sent_list, name="try_sent"),
+    path("try/token", pages.token, name="try_token"),
+    re_path(r"^try/messages/(?P<pk>[^/]+)$", pages.message, name="try_message"),
     path("livez", views.livez, name="livez"),
     path("readyz", views.readyz, name="readyz"),
     path(settings.ADMIN_PATH, admin.site.urls),

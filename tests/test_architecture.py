@@ -76,6 +76,7 @@ EDGE = (
     "notifications.views",
     "notifications.admin",
     "notifications.management",
+    "notifications.playground",
 )
 
 FORBIDDEN = [
@@ -117,6 +118,7 @@ FORBIDDEN = [
     ),
     ("notifications.admin.chart", ("django", "notifications"), ""),
     ("notifications.admin.headline", ("django",), ""),
+    ("notifications.playground.curl", ("django", "notifications", "users"), ""),
 ]
 
 

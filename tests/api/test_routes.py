@@ -73,6 +73,13 @@ INBOX = {
 }
 #: Leads to the stream, which looks at the token itself.
 STREAM = "api/v1/inbox/stream"
+#: The page to try it: for everybody in development, else for staff. tests/test_playground.py tries it.
+TRY = {
+    "try/": {"GET", "POST"},
+    "try/sent": {"GET"},
+    "try/token": {"POST"},
+    "try/messages/{pk}": {"GET"},
+}
 #: What is not JSON: the query, the body and its type.
 FILES = {("POST", "batches"): ("?name=x&channel=in_app&message=Hi", b"user_id\n7\n", "text/csv")}
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
@@ -100,7 +107,7 @@ def routes() -> Iterator[Route]:
     for path, pattern in _patterns(get_resolver().url_patterns):
         actions = getattr(pattern.callback, "actions", None)
         of_view = {method.upper() for method in actions or {"get": ""}} & METHODS
-        yield Route(path, PUBLIC.get(path, of_view))
+        yield Route(path, (PUBLIC | TRY).get(path, of_view))
 
 
 def _patterns(patterns: list[Any], before: str = "") -> Iterator[tuple[str, URLPattern]]:
@@ -123,7 +130,8 @@ def _readable(pattern: str) -> str:
 
 def guarded() -> list[Route]:
     """By an API key, or by an inbox token."""
-    return [route for route in routes() if route.path not in PUBLIC and route.path != STREAM]
+    open_to_all = {*PUBLIC, *TRY, STREAM}
+    return [route for route in routes() if route.path not in open_to_all]
 
 
 def realm_of(path: str) -> str:
@@ -176,7 +184,7 @@ def client_of_ann(alice: Project) -> APIClient:
 def _client_for(route: Route, of_backend: Client, of_person: Client, of_nobody: Client) -> Client:
     if route.path in INBOX:
         return of_person
-    return of_nobody if route.path in PUBLIC or route.path == STREAM else of_backend
+    return of_nobody if route.path in {*PUBLIC, *TRY, STREAM} else of_backend
 
 
 @pytest.fixture
@@ -187,7 +195,7 @@ def strict_client() -> Client:
 
 def test_the_tables_above_hold_every_route() -> None:
     expected: dict[str, set[str]] = {path: set(methods) for path, methods in PUBLIC.items()}
-    expected |= INBOX | {STREAM: {"GET"}}
+    expected |= INBOX | TRY | {STREAM: {"GET"}}
     for method, path in CALLS:
         for prefix in PREFIXES:
             expected.setdefault(prefix + path, set()).add(method)

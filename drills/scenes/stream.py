@@ -1,0 +1,146 @@
+"""The inbox's stream breaks in every way, under load; every client ends with what the database has."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from contextlib import suppress
+
+from drills.catalogue import drill
+from drills.listeners import Listener, Load
+from drills.processes import Process
+from drills.run import Run
+from drills.servers import wait_until
+from drills.stack import Stack, _free_port
+
+PEOPLE = 20
+#: Open pages of each.
+TABS = 3
+#: Seconds between two faults: enough for some clients to be back, and not for all.
+BETWEEN = 0.8
+
+# What an inbox is, told by the notifications alone.
+_TRUTH = """
+SELECT inbox.recipient_id, inbox.position, inbox.unread,
+       coalesce(jsonb_object_agg(n.id, n.read_at IS NOT NULL) FILTER (WHERE n.archived_at IS NULL), '{}'),
+       count(*) FILTER (WHERE n.read_at IS NULL AND n.archived_at IS NULL)
+FROM notifications_inbox inbox JOIN notifications_notification n
+    ON n.recipient_id = inbox.recipient_id AND n.live = inbox.live AND n.inbox_position IS NOT NULL
+JOIN users_recipient recipient ON recipient.id = inbox.recipient_id
+WHERE recipient.user_id = %s GROUP BY inbox.id
+"""
+_NUMBERED_WITH_GAPS = """
+SELECT inbox_id FROM notifications_inboxevent GROUP BY inbox_id
+HAVING count(*) <> max(number) OR count(DISTINCT number) <> count(*)
+"""
+
+
+@drill(
+    "stream",
+    number=42,
+    breaks="kill -9 of the stream's process, of Redis, and of all its connections, 50 times in turn, while 20 people with 3 "
+    "pages each are sent, read and archive messages",
+    holds="every client ends with the database's list and count; no number twice, none missing",
+)
+def stream(run: Run) -> None:
+    rounds = run.scale(50, 9)
+    with run.stack() as stack:
+        stack.web()
+        stack.await_workers(stack.worker("worker"))
+        port = _free_port()
+        process = _start(stack, port)
+        tokens = {f"person-{number}": _token(stack, f"person-{number}") for number in range(PEOPLE)}
+        clients = {
+            person: [Listener(stack.url, port, token) for _ in range(TABS)]
+            for person, token in tokens.items()
+        }
+        everybody = [client for tabs in clients.values() for client in tabs]
+        for client in everybody:
+            client.start()
+        load = Load(stack.url, run.servers.key, tokens, rate=40)
+        load.start()
+        time.sleep(3)
+        for number in range(rounds):
+            _break(run, process, everybody, number)
+        load.end()
+        run.figure("rounds", rounds)
+        run.figure("calls", sum(load.calls.values()))
+        run.expect("the API answered all the time", load.failed == 0)
+        stack.wait_until_quiet()
+        _compare(run, stack, clients)
+        for client in everybody:
+            client.end()
+    run.figure("streams opened", sum(client.streams for client in everybody))
+    run.figure("lists loaded anew", sum(client.resets for client in everybody))
+    gaps, repeats = (sum(getattr(c, name) for c in everybody) for name in ("gaps", "repeats"))
+    run.figure("gaps", gaps)
+    run.figure("given twice", repeats)
+    run.expect("no number is missing, none comes twice", gaps == repeats == 0)
+
+
+def _start(stack: Stack, port: int) -> Process:
+    """The stream, as script/server runs it."""
+    process = stack.start(
+        "stream", "granian", "--interface", "asgi", "--workers", "1", "--no-ws",
+        "--respawn-failed-workers", "--workers-kill-timeout", "10", "--backpressure", "4096",
+        "--host", "127.0.0.1", "--port", str(port), "notifications.streaming.app:application",
+    )  # fmt: skip
+    wait_until(lambda: _answers(port), 60, "the stream does not answer")
+    return process
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _token(stack: Stack, person: str) -> str:
+    """As a backend makes it."""
+    request = urllib.request.Request(
+        f"{stack.url}/api/v1/users/{person}/inbox-tokens",
+        b"{}",
+        {"Authorization": f"Bearer {stack.servers.key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        token: str = json.load(answer)["token"]
+        return token
+
+
+def _break(run: Run, process: Process, clients: list[Listener], number: int) -> None:
+    match number % 3:
+        case 0:
+            # Its session: granian, and the process below it that holds the streams.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        case 1:
+            run.servers.valkey.kill()
+            time.sleep(BETWEEN)
+            run.servers.valkey.start()
+        case _:
+            for client in clients:
+                client.cut()
+    time.sleep(BETWEEN)
+
+
+def _compare(run: Run, stack: Stack, clients: dict[str, list[Listener]]) -> None:
+    """Every client, with the database; and the count with what it counts."""
+    wrong = 0
+    for person, tabs in clients.items():
+        [(_, position, unread, items, counted)] = stack.query(_TRUTH, person)
+        run.expect(f"{person}'s count is exact ({unread}, {counted})", unread == counted)
+        with suppress(TimeoutError):
+            wait_until(lambda: all(tab.copy.position == position for tab in tabs), 30, "behind")  # noqa: B023
+        wrong += sum(
+            (tab.copy.position, tab.copy.unread, tab.copy.items) != (position, unread, items)
+            for tab in tabs
+        )
+    run.figure("clients that differ from the database", wrong)
+    run.expect("every client has the database's list and count", wrong == 0)
+    gaps = stack.query(_NUMBERED_WITH_GAPS)
+    run.expect(f"the changes are numbered without a gap (but {gaps})", not gaps)
