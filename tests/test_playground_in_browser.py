@@ -187,10 +187,10 @@ def seen(browser: Browser, user: str) -> str:
 
 
 def count(browser: Browser, user: str) -> int:
-    """As a screen reader is told it."""
+    """As a screen reader is told it. -1 for a bell that has not loaded its list yet."""
     script = f"return {_BELL}.querySelector('button').getAttribute('aria-label')"
     label = str(browser.driver.execute_script(script, user))
-    return int((re.findall(r"\d+", label) or ["0"])[0])
+    return int((re.findall(r"\d+", label) or ["-1"])[0])
 
 
 def press_bell(browser: Browser, user: str) -> None:
