@@ -228,6 +228,23 @@ def test_one_stream_too_many_is_refused_and_told_when_to_come_again(
     wait_until(there_is_room)
 
 
+def test_who_comes_back_all_the_time_is_told_to_wait(
+    start_stream: Callable[..., StreamServer], token: str
+) -> None:
+    url = start_stream(INBOX_RATE_LIMIT="3/60").url
+    for _ in range(3):
+        Client(url, token).close()
+    assert refused(url, Authorization=f"Bearer {token}") == (429, "throttled")
+
+
+def test_over_plain_http_it_is_refused_where_https_is_asked_for(
+    start_stream: Callable[..., StreamServer], token: str
+) -> None:
+    url = start_stream(SECURE_SSL_REDIRECT=1).url
+    assert refused(url, Authorization=f"Bearer {token}") == (403, "https_required")
+    assert Client(url, token, **{"X-Forwarded-Proto": "https"}).next(1)
+
+
 def test_while_the_database_is_away_streams_stay_open_and_catch_up(
     start_stream: Callable[..., StreamServer], ada: Recipient, token: str
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from notifications.inbox.items import State, state_of
 from users.inbox_access import OriginNotAllowed, is_allowed, reader_of
 from users.inbox_tokens import InboxToken
+from users.throttling import limiter, rate_limit
 
 
 class BadRequest(Exception):
@@ -18,6 +19,14 @@ class BadRequest(Exception):
         self.detail = detail
 
 
+class TooOften(Exception):
+    """`retry_after`: seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("The browsers of this user ask too often.")
+        self.retry_after = retry_after
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """Whose stream it is, and how their inbox is now."""
@@ -27,14 +36,23 @@ class Admitted:
 
 
 def admit(text: str, origin: str | None, own: str) -> Admitted:
-    """Whom the token lets in, from a page of the origin. Asks the database.
+    """Whom the token lets in, from a page of the origin. Asks the database, and Redis.
 
-    Raises TokenRefused, OriginNotAllowed, and what the database raises.
+    Raises TokenRefused, OriginNotAllowed, TooOften, and what the database raises.
     """
     reader, token = reader_of(text)
     if not is_allowed(origin, own, reader.project_id):
         raise OriginNotAllowed
+    _refuse_who_comes_too_often(reader.recipient_id)
     return Admitted(token, state_of(reader.recipient_id, reader.live))
+
+
+def _refuse_who_comes_too_often(recipient_id: int) -> None:
+    """Opening a stream counts as one of the person's calls: a client that comes back at once for ever is stopped."""
+    limit = rate_limit("INBOX_RATE_LIMIT")
+    quota = limiter.take(f"inbox:{recipient_id}", *limit) if limit else None
+    if quota and not quota.allowed:
+        raise TooOften(quota.retry_after)
 
 
 def token_in(authorization: str | None, query: str | None) -> str:

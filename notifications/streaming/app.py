@@ -34,7 +34,7 @@ from notifications.api.errors import CONTENT_TYPE, RETRY_AFTER, TITLES, problem
 from notifications.api.parsing import dump_json
 from notifications.inbox.entry import PATH
 from notifications.streaming import feeding
-from notifications.streaming.admission import BadRequest, admit, number_after, token_in
+from notifications.streaming.admission import BadRequest, TooOften, admit, number_after, token_in
 from notifications.streaming.connections import (
     TRY_AGAIN_AFTER,
     Connection,
@@ -83,6 +83,8 @@ class Stream(EventSourceResponse):
 
 async def stream(request: Request) -> Response:
     """GET /api/v1/inbox/stream, as docs/inbox.md describes it."""
+    if settings.SECURE_SSL_REDIRECT and _scheme(request) != "https":
+        return _refuse(403, "https_required", "Use https. Consider this token as known to others.")
     connections.refuse_one_too_many()
     after = number_after(request.headers.get("Last-Event-ID"), request.query_params.get("after"))
     text = token_in(request.headers.get("Authorization"), request.query_params.get("token"))
@@ -100,8 +102,12 @@ async def livez(request: Request) -> Response:
 
 
 def _own_origin(request: Request) -> str:
-    scheme = request.headers.get("X-Forwarded-Proto", request.url.scheme)
-    return f"{scheme}://{request.headers.get('Host', '')}"
+    return f"{_scheme(request)}://{request.headers.get('Host', '')}"
+
+
+def _scheme(request: Request) -> str:
+    """As the proxy in front saw it."""
+    return request.headers.get("X-Forwarded-Proto", request.url.scheme)
 
 
 # --- Refusals, as everywhere else (notifications/api/errors.py) --------------------------------------
@@ -125,6 +131,11 @@ def _origin_refused(request: Request, error: Any) -> Response:
 
 def _too_many(request: Request, error: Any) -> Response:
     return _refuse(429, "too_many_streams", str(error), Retry_After=str(TRY_AGAIN_AFTER))
+
+
+def _too_often(request: Request, error: Any) -> Response:
+    wait = str(max(1, round(error.retry_after + 0.5)))
+    return _refuse(429, "throttled", str(error), Retry_After=wait)
 
 
 def _bad_request(request: Request, error: Any) -> Response:
@@ -192,6 +203,7 @@ application = Starlette(
         TokenRefused: _token_refused,
         OriginNotAllowed: _origin_refused,
         TooManyStreams: _too_many,
+        TooOften: _too_often,
         BadRequest: _bad_request,
         404: _other,
         405: _other,
