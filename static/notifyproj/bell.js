@@ -229,7 +229,7 @@ class Bell extends HTMLElement {
 		root.append(this.button, this.panel, this.toasts);
 	}
 
-	/** What the inbox is now; `fresh` has just come. */
+	/** `fresh` has just come. */
 	show(fresh) {
 		const { items, unread, next } = this.inbox;
 		this.badge.textContent = unread > 99 ? "99+" : unread;
