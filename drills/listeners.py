@@ -20,6 +20,8 @@ from typing import Any
 #: Seconds after which a client whose stream broke comes back, and without a sign of life gives it up.
 COME_BACK_AFTER = 0.2
 SILENCE = 20.0
+#: Notifications in one call, where many are sent.
+IN_A_CALL = 400
 
 
 @dataclass
@@ -38,7 +40,8 @@ class Listener(threading.Thread):
         self._web, self._port, self._token = web, stream_port, token
         self.copy = Copy()
         self.streams = self.resets = self.gaps = self.repeats = 0
-        self._ended = threading.Event()
+        self._ended, self._open = threading.Event(), threading.Event()
+        self._open.set()
         self._connection: http.client.HTTPConnection | None = None
 
     # -- for the drill ----------------------------------------------------------------------------------
@@ -50,8 +53,17 @@ class Listener(threading.Thread):
             with suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
+    def leave(self) -> None:
+        """As a laptop that is shut: it knows what it knew."""
+        self._open.clear()
+        self.cut()
+
+    def come_back(self) -> None:
+        self._open.set()
+
     def end(self) -> None:
         self._ended.set()
+        self._open.set()
         self.cut()
 
     # -- what a client does -----------------------------------------------------------------------------
@@ -63,6 +75,7 @@ class Listener(threading.Thread):
                     self._load()
                 self._listen()
             self._ended.wait(COME_BACK_AFTER)
+            self._open.wait()
 
     def _load(self) -> None:
         """The whole list, newest first. Its position is that of the first page: what came since, the stream brings."""
@@ -152,7 +165,7 @@ class Load(threading.Thread):
         self._web, self._key, self._tokens, self._rate = web, key, tokens, rate
         self._ended = threading.Event()
         self.calls: dict[str, int] = {}
-        self.failed = 0
+        self.sent = self.failed = 0
 
     def end(self) -> None:
         self._ended.set()
@@ -172,10 +185,18 @@ class Load(threading.Thread):
     def _do(self, turn: int, person: str) -> None:
         send = {"channel": "in_app", "user_id": person, "message": f"message {turn}"}
         self._call("POST", "/notifications", self._key, send)
+        self.sent += 1
         if turn % 3 == 0:
             self._mark(person, ("read", "unread", "archived")[turn % 9 // 3])
         if turn % 50 == 0:
             self._read_all(person)
+
+    def burst(self, person: str, count: int) -> None:
+        """So many to one person, in few calls. Raises OSError."""
+        message = {"channel": "in_app", "user_id": person, "message": "one of very many"}
+        for at in range(0, count, IN_A_CALL):
+            many = [message] * min(IN_A_CALL, count - at)
+            self._call("POST", "/notifications/batch", self._key, {"notifications": many})
 
     def _mark(self, person: str, status: str) -> None:
         token = self._tokens[person]

@@ -207,6 +207,24 @@ def test_it_says_goodbye_when_the_process_is_told_to_stop(
     assert not Heartbeat.objects.filter(kind="stream").exists()
 
 
+def test_who_comes_at_the_moment_it_stops_does_not_hold_it_up(
+    start_stream: Callable[..., StreamServer], token: str
+) -> None:
+    server = start_stream(STREAM_CONNECTIONS_PER_USER=200)
+    clients = [socket.create_connection(("127.0.0.1", server.port), 10) for _ in range(100)]
+    request = (
+        f"GET /api/v1/inbox/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+    )
+    for client in clients:
+        client.sendall(request.encode())
+    # The first is admitted; most of the others are being asked about.
+    clients[0].recv(10)
+    server.stop()
+    for client in clients:
+        client.close()
+    assert "refused to gracefully stop" not in server.output
+
+
 def test_one_stream_too_many_is_refused_and_told_when_to_come_again(
     start_stream: Callable[..., StreamServer], alice: Project, token: str, wait_until: Any
 ) -> None:

@@ -21,6 +21,12 @@ PEOPLE = 20
 TABS = 3
 #: Seconds between two faults: enough for some clients to be back, and not for all.
 BETWEEN = 0.8
+#: Messages for one who is away meanwhile: more than a stream tells one after the other.
+BURST = 1_200
+#: Seconds in which they have arrived.
+BURST_ARRIVES_WITHIN = 10
+#: Seconds that a stream process has to end in: granian is told as much.
+ENDS_WITHIN = 10
 
 # What an inbox is, told by the notifications alone.
 _TRUTH = """
@@ -41,9 +47,10 @@ HAVING count(*) <> max(number) OR count(DISTINCT number) <> count(*)
 @drill(
     "stream",
     number=42,
-    breaks="kill -9 of the stream's process, of Redis, and of all its connections, 50 times in turn, while 20 people with 3 "
-    "pages each are sent, read and archive messages",
-    holds="every client ends with the database's list and count; no number twice, none missing",
+    breaks="kill -9 of the stream's process, of Redis, of all its connections, and SIGTERM as at a deployment, 50 times in "
+    "turn, while 20 people with 3 pages each are sent, read and archive messages; one is away while 1,200 arrive",
+    holds="every client ends with the database's list and count; no number twice, none missing; what was accepted is in "
+    "an inbox; the pages of the one who was away load their lists anew; the process ends within 10 s",
 )
 def stream(run: Run) -> None:
     rounds = run.scale(50, 9)
@@ -63,14 +70,22 @@ def stream(run: Run) -> None:
         load = Load(stack.url, run.servers.key, tokens, rate=40)
         load.start()
         time.sleep(3)
-        for number in range(rounds):
-            _break(run, process, everybody, number)
+        for number in range(rounds // 2):
+            _break(run, process, port, everybody, number)
+        _be_away_for_long(run, load, clients["person-0"])
+        for number in range(rounds // 2, rounds):
+            _break(run, process, port, everybody, number)
         load.end()
         run.figure("rounds", rounds)
         run.figure("calls", sum(load.calls.values()))
         run.expect("the API answered all the time", load.failed == 0)
         stack.wait_until_quiet()
         _compare(run, stack, clients)
+        arrived = stack.count("inbox_position IS NOT NULL")
+        run.figure("arrived", arrived)
+        run.expect("what was accepted has arrived", arrived == load.sent + BURST)
+        breaches = stack.breaches()
+        run.expect(f"the ledger's invariants hold (but {breaches})", not breaches)
         for client in everybody:
             client.end()
     run.figure("streams opened", sum(client.streams for client in everybody))
@@ -112,8 +127,8 @@ def _token(stack: Stack, person: str) -> str:
         return token
 
 
-def _break(run: Run, process: Process, clients: list[Listener], number: int) -> None:
-    match number % 3:
+def _break(run: Run, process: Process, port: int, clients: list[Listener], number: int) -> None:
+    match number % 4:
         case 0:
             # Its session: granian, and the process below it that holds the streams.
             with suppress(ProcessLookupError):
@@ -122,10 +137,31 @@ def _break(run: Run, process: Process, clients: list[Listener], number: int) -> 
             run.servers.valkey.kill()
             time.sleep(BETWEEN)
             run.servers.valkey.start()
-        case _:
+        case 2:
             for client in clients:
                 client.cut()
+        case _:
+            # Granian itself overhears a signal while its worker is still starting.
+            wait_until(lambda: _answers(port), 60, "the stream does not answer")
+            took = process.terminate()
+            run.expect(
+                f"the process ends when it is told to (took {took:.1f} s)", took < ENDS_WITHIN
+            )
     time.sleep(BETWEEN)
+
+
+def _be_away_for_long(run: Run, load: Load, tabs: list[Listener]) -> None:
+    """All pages of one person close; so much arrives that they are to load their lists anew when they are open again."""
+    for tab in tabs:
+        tab.leave()
+    before = sum(tab.resets for tab in tabs)
+    load.burst("person-0", BURST)
+    time.sleep(BURST_ARRIVES_WITHIN)
+    for tab in tabs:
+        tab.come_back()
+    with suppress(TimeoutError):
+        wait_until(lambda: sum(tab.resets for tab in tabs) >= before + TABS, 30, "no reset")
+    run.expect("who was away for long is told so", sum(tab.resets for tab in tabs) >= before + TABS)
 
 
 def _compare(run: Run, stack: Stack, clients: dict[str, list[Listener]]) -> None:

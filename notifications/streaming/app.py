@@ -181,12 +181,7 @@ def _say_goodbye_when_told_to_stop() -> None:
         return
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(_say_goodbye))
-
-
-def _say_goodbye() -> None:
-    for connection in connections.all():
-        connection.end("shutting_down", "The service starts anew. Come back in a moment.")
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(connections.say_goodbye))
 
 
 application = Starlette(

@@ -53,7 +53,9 @@ class Connection:
         self._given: asyncio.Queue[bytes] = asyncio.Queue()
 
     def give(self, lines: bytes, position: int) -> None:
-        """What came next, up to the number `position`."""
+        """What came next, up to the number `position`. After an `end`, nothing comes."""
+        if self.ended_by:
+            return
         self.position = position
         self.is_idle = False
         self._given.put_nowait(lines)
@@ -89,6 +91,7 @@ class Connections:
         self._behind: set[Connection] = set()
         self._some_are_behind = asyncio.Event()
         self.count = 0
+        self._said_goodbye = False
 
     def all(self) -> list[Connection]:
         return [connection for group in self._of_inbox.values() for connection in group]
@@ -112,7 +115,15 @@ class Connections:
         self._of_inbox[connection.key].add(connection)
         self._of_recipient[token.recipient_id] += 1
         self.count += 1
+        if self._said_goodbye:
+            _say_goodbye(connection)
         return connection
+
+    def say_goodbye(self) -> None:
+        """End all, and at once who is being admitted at this moment: one that went on would hold up the process's end."""
+        self._said_goodbye = True
+        for connection in self.all():
+            _say_goodbye(connection)
 
     def remove(self, connection: Connection) -> None:
         group = self._of_inbox.get(connection.key)
@@ -164,3 +175,7 @@ class Connections:
         for connection in behind:
             connection.is_behind = False
         return behind
+
+
+def _say_goodbye(connection: Connection) -> None:
+    connection.end("shutting_down", "The service starts anew. Come back in a moment.")
