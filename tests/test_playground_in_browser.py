@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -28,7 +29,8 @@ from tests.test_console_in_browser import (
     too_wide,
     walked,
 )
-from users.models import Project, Recipient
+from tests.vectors import VECTORS
+from users.models import Project
 
 pytestmark = in_chromium
 
@@ -197,18 +199,23 @@ def press_bell(browser: Browser, user: str) -> None:
     browser.driver.execute_script(f"{_BELL}.querySelector('button').click()", user)
 
 
-def open_with_bells(browser: Browser) -> None:
-    """Waits until both are in."""
+def open_with_bells(browser: Browser, unread: int = 0) -> None:
+    """Waits until both are in. `unread`: of Ada."""
     browser.open(TRY)
-    for user in ("ada", "ben"):
-        until(browser, lambda user=user: count(browser, user) == 0, f"the bell of {user}")
-    until(browser, lambda: Recipient.objects.count() == 2, "two tokens")
+    until(browser, lambda: count(browser, "ada") == unread, "the bell of Ada")
+    until(browser, lambda: count(browser, "ben") == 0, "the bell of Ben")
 
 
 def quick(browser: Browser, user: str) -> None:
     browser.click("form[data-quick] button", f"Send to {user.capitalize()}")
     browser.find("#told", f"Accepted, for {user}.")
     deliver()
+
+
+def links(browser: Browser) -> list[str]:
+    """Of the list of what was sent, newest first."""
+    rows = browser.driver.find_elements(By.CSS_SELECTOR, ".outbox a")
+    return [row.get_attribute("href") for row in rows]
 
 
 def test_what_is_sent_to_ada_rings_her_bell_and_no_other(
@@ -271,6 +278,65 @@ def test_what_arrives_while_the_stream_is_killed_appears_once(
     listed = str(browser.driver.execute_script(script, "ada"))
     assert [listed.count(f"While away: {n}") for n in ("one", "two", "three")] == [1, 1, 1]
     assert count(browser, "ben") == 0
+
+
+# --- Text that must stay text --------------------------------------------------------------------------------
+
+#: Posts the form with each of these values, and has the list look anew.
+_POST = """
+const done = arguments[arguments.length - 1];
+const form = document.getElementById("try-form");
+const csrfmiddlewaretoken = form.elements.csrfmiddlewaretoken.value;
+const post = (given) => fetch(form.action, {method: "POST", body: new URLSearchParams({csrfmiddlewaretoken, ...given})});
+(async () => {
+  const answers = [];
+  for (const given of arguments[0]) answers.push((await post(given)).status);
+  document.dispatchEvent(new Event("visibilitychange"));
+  done(answers);
+})();
+"""
+
+
+def sevens() -> Iterator[tuple[str, ...]]:
+    """So many that each is among the fifteen of the list, once in-app and once as a mail."""
+    left = iter(VECTORS)
+    while some := tuple(islice(left, 7)):
+        yield some
+
+
+def was_hit(browser: Browser) -> bool:
+    return browser.driver.execute_script("return window.hit") is not None
+
+
+def test_none_of_forty_vectors_runs_on_any_page_to_try_it(
+    browser: Browser, start_stream: Callable[..., StreamServer]
+) -> None:
+    start_stream()
+    browser.driver.set_script_timeout(30)
+    assert len(VECTORS) >= 40
+    for number, vectors in enumerate(sevens()):
+        open_with_bells(browser, unread=7 * number)
+        in_app = [{"channel": "in_app", "recipient": "ada", "title": v, "message": v} for v in vectors]  # fmt: skip
+        mails = [one | {"channel": "email", "recipient": "ada@example.com", "html": one["title"]} for one in in_app]  # fmt: skip
+        answers = browser.driver.execute_async_script(_POST, in_app + mails)
+        assert set(answers) == {200}
+        deliver()
+        newest = str(Notification.objects.latest("id").pk)
+        until(browser, lambda pk=newest: pk in links(browser)[0], "the list")
+        until(browser, lambda v=vectors[-1]: v in seen(browser, "ada"), "a toast")
+        press_bell(browser, "ada")
+        assert not was_hit(browser), vectors
+        # The policy would stop a script that is in the page; none is to come so far.
+        assert browser.complaints() == []
+        for link in links(browser)[: len(answers)]:
+            browser.driver.get(link)
+            assert not was_hit(browser), link
+            for frame in browser.driver.find_elements(By.TAG_NAME, "iframe"):
+                browser.driver.switch_to.frame(frame)
+                assert not was_hit(browser), link
+                browser.driver.switch_to.default_content()
+                assert not was_hit(browser), link
+        browser.complaints()
 
 
 # --- For everybody -----------------------------------------------------------------------------------------
