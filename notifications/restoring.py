@@ -2,6 +2,9 @@
 
 What waited or was under way then would go out once more. So it is made `unknown`, which is what it is, and held:
 nothing of it moves until an operator has decided, with the provider's log beside it.
+
+And an inbox would give the numbers of changes that browsers have seen to others: who comes back with number 150 would be
+told of 151, and never of what is now 120. So all inboxes go on far ahead, and their clients load their lists anew.
 """
 
 from __future__ import annotations
@@ -43,19 +46,29 @@ WHERE id IN (
 )
 """
 
+#: More changes than any inbox has had since the backup, and than a stream tells one by one (streaming/feeding.py).
+AHEAD = 1_000_000
+
+MOVE_INBOXES_AHEAD = """
+WITH forgotten AS (DELETE FROM notifications_inboxevent)
+UPDATE notifications_inbox SET position = position + %(ahead)s
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """How many were being sent, were due, and were unknown with a policy to decide."""
+    """How many were being sent, were due, and were unknown with a policy to decide; and how many inboxes there are."""
 
     sending: int
     due: int
     unknown: int
+    inboxes: int
 
 
 def hold() -> Held:
     """Hold all that may have gone out since the backup. No worker may run meanwhile."""
-    return Held(_all(HOLD_SENDING), _all(HOLD_DUE), _all(HOLD_UNKNOWN))
+    inboxes = _execute(MOVE_INBOXES_AHEAD, {"ahead": AHEAD})
+    return Held(_all(HOLD_SENDING), _all(HOLD_DUE), _all(HOLD_UNKNOWN), inboxes)
 
 
 def _all(statement: str) -> int:

@@ -10,11 +10,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from notifications import queue, restoring
+from notifications import invariants, queue, restoring
 from notifications.heartbeats import beat
-from notifications.models import Notification
+from notifications.models import Inbox, Notification
+from notifications.streaming import feeding
 from notifications.sweeping import sweep
-from tests.factories import NotificationFactory
+from tests.factories import NotificationFactory, RecipientFactory, arrived
 
 pytestmark = pytest.mark.django_db
 
@@ -70,6 +71,26 @@ def test_it_says_how_many_and_a_second_run_finds_none(monkeypatch: pytest.Monkey
         NotificationFactory()
     assert "Held: 5 that were due, 0 that a worker had, 0 unknown" in hold()
     assert "Held: 0 that were due, 0 that a worker had, 0 unknown" in hold()
+
+
+def test_inboxes_go_on_where_no_browser_has_been() -> None:
+    """A browser has seen more changes than the restored inbox knows of: it must not go on among others' numbers."""
+    ann = arrived(RecipientFactory()).recipient
+    seen = 150
+    assert "Moved ahead: 1 inboxes" in hold()
+    hold()
+    for _ in range(3):
+        arrived(ann)
+    key = (ann.pk, True)
+    states, changes = feeding.look({(key, seen), (key, 1)})
+    for place in ((key, seen), (key, 1)):
+        lines, position = feeding.next_lines(states[key], place[1], changes.get(place, []))
+        assert b"event: reset" in lines
+        assert position == states[key].position > restoring.AHEAD
+    [theirs] = Inbox.objects.all()
+    assert theirs.unread == 4
+    codes = {breach.invariant.code for breach in invariants.breaches(window=None)}
+    assert not codes & {"inbox_gap", "inbox_count_wrong"}
 
 
 def test_it_refuses_while_a_worker_runs() -> None:

@@ -81,8 +81,11 @@ def text(browser: Browser, css: str) -> str:
 # --- Sending, and what becomes of it ---------------------------------------------------------------------
 
 
-def test_a_mail_is_sent_seen_to_move_and_opened(browser: Browser) -> None:
-    browser.open(TRY)
+def test_a_mail_is_sent_seen_to_move_and_opened(
+    browser: Browser, start_stream: Callable[..., StreamServer]
+) -> None:
+    start_stream()
+    open_with_bells(browser)
     choose(browser, "email")
     fill(browser, html="<h1 id=hi>Hello from the mail</h1>")
     send(browser)
@@ -175,7 +178,7 @@ _BELL = (
 #: What of a bell is to be seen, in words.
 _SEEN = f"""
 const parts = [...{_BELL}.querySelectorAll("*")].filter(each => each.checkVisibility({{checkOpacity: true, checkVisibilityCSS: true}}));
-return parts.flatMap(each => [...each.childNodes]).filter(node => node.nodeType === Node.TEXT_NODE).map(node => node.data).join("\n");
+return parts.flatMap(each => [...each.childNodes]).filter(node => node.nodeType === Node.TEXT_NODE).map(node => node.data).join("|");
 """
 
 
@@ -184,14 +187,14 @@ def seen(browser: Browser, user: str) -> str:
 
 
 def count(browser: Browser, user: str) -> int:
-    """As a screen reader is told it."""
-    script = f"return {_BELL}.querySelector('button[aria-expanded]').getAttribute('aria-label')"
+    """As a screen reader is told it. -1 for a bell that has not loaded its list yet."""
+    script = f"return {_BELL}.querySelector('button').getAttribute('aria-label')"
     label = str(browser.driver.execute_script(script, user))
-    return int((re.findall(r"\d+", label) or ["0"])[0])
+    return int((re.findall(r"\d+", label) or ["-1"])[0])
 
 
 def press_bell(browser: Browser, user: str) -> None:
-    browser.driver.execute_script(f"{_BELL}.querySelector('button[aria-expanded]').click()", user)
+    browser.driver.execute_script(f"{_BELL}.querySelector('button').click()", user)
 
 
 def open_with_bells(browser: Browser) -> None:
@@ -278,8 +281,11 @@ def test_axe_has_nothing_serious_to_say(browser: Browser, theme: str) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.driver.set_script_timeout(30)
-    browser.open(TRY)
+    open_with_bells(browser)
+    press_bell(browser, "ada")
+    until(browser, lambda: "Notifications" in seen(browser, "ada"), "the panel")
     assert not findings(browser)
+    press_bell(browser, "ada")
     choose(browser, "email")
     fill(browser, recipient="nobody")
     send(browser)
@@ -322,5 +328,7 @@ def test_tab_comes_to_everything_that_can_be_pressed_and_shows_where_it_is(
     wanted = browser.driver.execute_script(_PRESSABLE)
     assert len(wanted) > 12
     reached, unseen = walked(browser)
+    # The ring of a bell is within it.
+    unseen = [html for html in unseen if not html.startswith("<notify-bell")]
     missed = [e.get_attribute("outerHTML")[:200] for e in wanted if e.id not in reached]
     assert (missed, unseen) == ([], [])

@@ -80,6 +80,7 @@ def arrive(recipient: Recipient, count: int = 1, **values: Any) -> list[Notifica
         channel="in_app",
         status="delivered",
         sent_at=timezone.now(),
+        delivered_at=timezone.now(),
         **values,
     )
     with transaction.atomic():

@@ -54,6 +54,8 @@ class Watcher:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
+        # Preflights, which must not wait, are answered by what is known.
+        await self.ask(inbox_access.origins.of_projects)
         runs = (self._listen, self._look, self._feed, self._beat)
         self._tasks = [asyncio.create_task(self._for_ever(run)) for run in runs]
 

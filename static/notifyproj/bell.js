@@ -87,7 +87,7 @@ class Inbox {
 		await (navigator.locks?.request(name, { signal: this.#over.signal }, read) ?? read());
 	}
 
-	/** Until the stream ends, or nothing is heard any more. */
+	/** Until it ends, or is silent. */
 	async #read() {
 		const silent = new AbortController();
 		const signal = AbortSignal.any([silent.signal, this.#over.signal]);
@@ -123,7 +123,7 @@ class Inbox {
 		this.#inTurn(() => {
 			const expected = this.position + (event === "count" ? 0 : 1);
 			if (event === "reset" || position > expected) return this.#loadAnew();
-			if (position !== expected) return; // it is in the list already
+			if (position !== expected) return;
 			Object.assign(this, { position, unread });
 			if (notification) this.#put(notification);
 			if (event === "removed") this.items = this.items.filter((item) => item.id !== id);
@@ -175,7 +175,7 @@ ul:empty::after{display:block;padding:24px;text-align:center;content:"Nothing he
 .toasts{position:fixed;z-index:9999;bottom:16px;right:16px;width:min(22rem, calc(100vw - 32px))}
 .toast{margin-top:8px;padding:12px;overflow-wrap:anywhere}`);
 
-/** Text stays text: nothing here is ever read as HTML. */
+/** Text stays text: nothing is read as HTML. */
 function make(tag, attributes = {}, ...content) {
 	const made = document.createElement(tag);
 	for (const [name, value] of Object.entries(attributes)) {
@@ -229,7 +229,7 @@ class Bell extends HTMLElement {
 		root.append(this.button, this.panel, this.toasts);
 	}
 
-	/** What the inbox is now; `fresh` has just come. */
+	/** `fresh` has just come. */
 	show(fresh) {
 		const { items, unread, next } = this.inbox;
 		this.badge.textContent = unread > 99 ? "99+" : unread;
@@ -270,7 +270,7 @@ class Bell extends HTMLElement {
 	}
 
 	#open({ newState }) {
-		if (newState !== "open") return;
+		if (newState !== "open") return this.panel.contains(this.shadowRoot.activeElement) && this.button.focus();
 		const { bottom, right } = this.button.getBoundingClientRect();
 		Object.assign(this.panel.style, { top: `${bottom}px`, left: `${Math.max(8, right - WIDTH)}px` });
 		this.show();

@@ -1,6 +1,8 @@
 // The page to try it. Without this script its form still sends; with it the page stays, so that one sees the bells ring,
 // the call from a shell is written while one types, and the list of what was sent keeps itself up to date.
+"use strict";
 
+(() => {
 const page = document.getElementById("try");
 const form = document.getElementById("try-form");
 const told = document.getElementById("told");
@@ -158,13 +160,8 @@ async function tokenFor(user) {
   return (await response.json()).token;
 }
 
-for (const bell of document.querySelectorAll("notify-bell[data-user]")) {
-  bell.renew = () => tokenFor(bell.dataset.user);
-  tokenFor(bell.dataset.user).then(
-    (token) => bell.setAttribute("token", token),
-    () => {}, // The page says already why there is none: no project, or a name that cannot be.
-  );
-}
+// A bell without a token asks for one, at first as when it is over.
+for (const bell of document.querySelectorAll("notify-bell")) bell.renew = () => tokenFor(bell.dataset.user);
 
 // --- Copying ------------------------------------------------------------------------------------------------------------
 
@@ -181,3 +178,4 @@ form.addEventListener("input", writeCall);
 form.addEventListener("change", writeCall);
 writeCall();
 look(1000);
+})();

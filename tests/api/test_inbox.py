@@ -492,6 +492,20 @@ def test_what_retention_deletes_is_told_as_removed(ann: Recipient, settings: Any
     assert_it_adds_up(ann)
 
 
+def test_a_person_who_is_forgotten_leaves_no_inbox(
+    client_of_alice: APIClient, ann: Recipient
+) -> None:
+    kept = arrived(RecipientFactory(project=ann.project))
+    mine = [arrived(ann), arrived(ann, live=False)]
+    marking.archive(mine[0].pk)
+    assert client_of_alice.delete("/api/v1/users/ann").status_code == 204
+    assert [inbox.recipient_id for inbox in Inbox.objects.all()] == [kept.recipient_id]
+    assert [event.notification_id for event in InboxEvent.objects.all()] == [kept.pk]
+    for each in mine:
+        each.refresh_from_db()
+        assert (each.inbox_position, each.recipient_id, each.title) == (None, None, "")
+
+
 def test_changes_that_are_older_than_a_week_are_not_kept(ann: Recipient, settings: Any) -> None:
     arrived(ann)
     arrived(ann)

@@ -13,7 +13,7 @@ from notifications.doctor import processes
 class Command(BaseCommand):
     help = (
         "For a database restored from a backup: makes unknown, and holds for an operator, all that was due or being "
-        "sent at the time of the backup, since it may have gone out after that. Sends nothing, loses nothing. Run it "
+        "sent at the time of the backup, since it may have gone out after that. Has browsers load their inboxes anew. Sends nothing, loses nothing. Run it "
         "before a worker starts; running it twice does no harm."
     )
 
@@ -28,6 +28,9 @@ class Command(BaseCommand):
         self.stdout.write(
             f"Held: {held.due:,} that were due, {held.sending:,} that a worker had, {held.unknown:,} unknown ones that "
             "the policy would have sent again."
+        )
+        self.stdout.write(
+            f"Moved ahead: {held.inboxes:,} inboxes, whose open pages load their lists anew."
         )
         self.stdout.write(
             "Now the workers may start. Find these in the admin by status unknown; manage.py reconcile "
