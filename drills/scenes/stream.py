@@ -54,7 +54,8 @@ HAVING count(*) <> max(number) OR count(DISTINCT number) <> count(*)
 )
 def stream(run: Run) -> None:
     rounds = run.scale(50, 9)
-    with run.stack() as stack:
+    # A page comes back five times a second as long as nothing answers.
+    with run.stack(INBOX_RATE_LIMIT="1000000/60") as stack:
         stack.web()
         stack.await_workers(stack.worker("worker"))
         port = _free_port()
