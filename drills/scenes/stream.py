@@ -19,8 +19,9 @@ from drills.stack import Stack, _free_port
 PEOPLE = 20
 #: Open pages of each.
 TABS = 3
-#: Seconds between two faults: enough for some clients to be back, and not for all.
+#: Seconds between two faults at least, and the share of the clients that are back by then: some, not all.
 BETWEEN = 0.8
+SOME = 1 / 3
 #: Messages for one who is away meanwhile: more than a stream tells one after the other.
 BURST = 1_200
 #: Seconds in which they have arrived.
@@ -54,7 +55,8 @@ HAVING count(*) <> max(number) OR count(DISTINCT number) <> count(*)
 )
 def stream(run: Run) -> None:
     rounds = run.scale(50, 9)
-    with run.stack() as stack:
+    # A page comes back five times a second as long as nothing answers.
+    with run.stack(INBOX_RATE_LIMIT="1000000/60") as stack:
         stack.web()
         stack.await_workers(stack.worker("worker"))
         port = _free_port()
@@ -128,6 +130,7 @@ def _token(stack: Stack, person: str) -> str:
 
 
 def _break(run: Run, process: Process, port: int, clients: list[Listener], number: int) -> None:
+    opened = _opened(clients)
     match number % 4:
         case 0:
             # Its session: granian, and the process below it that holds the streams.
@@ -137,6 +140,7 @@ def _break(run: Run, process: Process, port: int, clients: list[Listener], numbe
             run.servers.valkey.kill()
             time.sleep(BETWEEN)
             run.servers.valkey.start()
+            opened -= len(clients)  # It breaks no stream.
         case 2:
             for client in clients:
                 client.cut()
@@ -148,6 +152,12 @@ def _break(run: Run, process: Process, port: int, clients: list[Listener], numbe
                 f"the process ends when it is told to (took {took:.1f} s)", took < ENDS_WITHIN
             )
     time.sleep(BETWEEN)
+    some = opened + len(clients) * SOME
+    wait_until(lambda: _opened(clients) >= some, 60, "nobody comes back")
+
+
+def _opened(clients: list[Listener]) -> int:
+    return sum(client.streams for client in clients)
 
 
 def _be_away_for_long(run: Run, load: Load, tabs: list[Listener]) -> None:
