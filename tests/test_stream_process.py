@@ -188,8 +188,9 @@ def test_it_ends_with_the_reason_when_the_token_is_revoked(
 def test_it_ends_with_the_reason_when_the_token_expires(
     start_stream: Callable[..., StreamServer], alice: Project, ada: Recipient
 ) -> None:
-    token = entry_for(alice.pk, "ada", live=True, lifetime=timedelta(seconds=3)).token
-    client = Client(start_stream().url, token)
+    url = start_stream().url
+    token = entry_for(alice.pk, "ada", live=True, lifetime=timedelta(seconds=5)).token
+    client = Client(url, token)
     (_, (name, _, data)) = client.next(2)
     assert (name, data["code"]) == ("end", "token_expired")
 

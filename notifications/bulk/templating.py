@@ -29,7 +29,7 @@ from markupsafe import escape
 
 from notifications.limits import LONGEST_MESSAGE
 
-#: Seconds of one rendering, and bytes that it may keep in variables of its own.
+#: Seconds of the processor for one rendering, and bytes that it may keep in variables of its own.
 MOST_SECONDS, MOST_KEPT = 0.5, 1 << 20
 #: Rounds of all loops of one rendering; fewer where the template is long, so that rounds times characters stay below
 #: `MOST_WORK` (half a second, measured).
@@ -76,7 +76,7 @@ class Templates:
 
     def render(self, values: Mapping[str, Any]) -> Content:
         """Raises TemplateProblem: `missing_variable`, `template_limit` or `template_error`."""
-        _clock.ends = time.monotonic() + MOST_SECONDS
+        _clock.ends = time.thread_time() + MOST_SECONDS
         return Content(*(self._render(part, values) for part in PARTS))
 
     def require_columns(self, columns: Collection[str]) -> None:
@@ -215,7 +215,7 @@ def _guarded(name: str, filter: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(filter)
     def guarded(*operands: Any, **options: Any) -> Any:
-        if time.monotonic() > _clock.ends:
+        if time.thread_time() > _clock.ends:
             raise ResourceLimitError("it takes too long", token=None)
         sizes = [_size(operand) for operand in operands]
         if name == "replace":

@@ -1,7 +1,7 @@
 // <notify-bell>: a person's in-app messages on any page. How to use it: docs/inbox.md.
 (() => {
 const HOME = new URL(document.currentScript?.src || location.href).origin;
-const SILENCE = 40000; // ms; the server is heard of every 15 s
+const SILENCE = 40000; // ms; there is a ping every 15 s
 const [SHORTEST_WAIT, LONGEST_WAIT] = [1000, 30000];
 const [MOST_TOASTS, TOAST_LASTS, WIDTH] = [3, 6000, 384];
 const REFUSED = 401;
@@ -34,7 +34,7 @@ class Inbox {
 		return response;
 	}
 
-	/** Change something; the stream says what came of it. */
+	/** The stream says what came of it. */
 	async change(method, path, what) {
 		const body = new Blob([JSON.stringify(what)], { type: "application/json" });
 		const send = () => this.#fetch(`${this.base}/api/v1/inbox${path}`, { method, body, keepalive: true });
@@ -146,7 +146,7 @@ class Inbox {
 		else this.bell.tell("notify-token-expired");
 	}
 
-	/** Shorter where the network, or somebody, comes back. */
+	/** Shorter when online, or looked at, again. */
 	#pause(ms) {
 		return new Promise((resolve) => setTimeout((this.wake = resolve), ms));
 	}
@@ -172,8 +172,8 @@ li{display:flex;align-items:start;border-top:1px solid var(--line);padding:4px}
 .unread .item{border-color:var(--accent)}
 b, time{display:block} time{color:var(--quiet);font-size:13px}
 ul:empty::after{display:block;padding:24px;text-align:center;content:"Nothing here yet."}
-.toasts{position:fixed;z-index:9999;bottom:16px;right:16px;width:min(22rem, calc(100vw - 32px))}
-.toast{margin-top:8px;padding:12px;overflow-wrap:anywhere}`);
+.toasts{position:fixed;z-index:9999;bottom:16px;right:16px;width:min(22rem, calc(100% - 32px))}
+.toast{width:100%;margin-top:8px;padding:12px;overflow-wrap:anywhere}`);
 
 /** Text stays text: nothing is read as HTML. */
 function make(tag, attributes = {}, ...content) {
@@ -216,7 +216,7 @@ class Bell extends HTMLElement {
 
 	#build() {
 		this.badge = make("span", { class: "badge" });
-		this.button = make("button", {}, make("i"), this.badge);
+		this.button = make("button", { "aria-label": "Notifications" }, make("i"), this.badge);
 		this.list = make("ul");
 		this.all = make("button", { click: () => this.inbox.change("POST", "/read-all", { up_to: this.inbox.position }) }, "Mark all read");
 		this.older = make("button", { class: "older", click: () => this.inbox.load(this.inbox.next).catch(() => {}) }, "Older ones");
