@@ -13,12 +13,14 @@ from django.test import Client
 from django.urls import reverse
 from django_otp.oath import totp
 from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests import hostile
 from tests.chromium import Browser, in_chromium, sign_in
 from tests.console import ROWS, pages, registered
-from tests.factories import ProjectFactory
+from tests.factories import NotificationFactory, ProjectFactory
+from tests.vectors import LINKS, VECTORS
 from users.models import User
 
 pytestmark = in_chromium
@@ -96,6 +98,36 @@ const done = arguments[arguments.length - 1];
 axe.run({exclude: arguments[0]}, {resultTypes: ["violations"], runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
   .then(result => done(result.violations), error => done([{id: String(error), impact: "critical", nodes: []}]));
 """
+
+
+def test_none_of_forty_vectors_runs_in_the_console(browser: Browser) -> None:
+    """As title, message, HTML and link: in the list, and on a page of five each."""
+    sign_in(browser)
+    project = ProjectFactory(name="Shop")
+    urls = [reverse("admin:notifications_notification_changelist")]
+    for first in range(0, len(VECTORS), 5):
+        text = "\n".join(VECTORS[first : first + 5])
+        link = LINKS[first // 5]
+        values = {"title": text, "message": text, "html": text, "url": link, "category": text[:100]}
+        for channel in ("email", "in_app"):
+            row = NotificationFactory(project=project, channel=channel, **values)
+            urls.append(reverse("admin:notifications_notification_change", args=[row.pk]))
+    for url in urls:
+        browser.open(url)
+        assert not _was_hit(browser), url
+        for frame in browser.driver.find_elements(By.TAG_NAME, "iframe"):
+            browser.driver.switch_to.frame(frame)
+            assert not _was_hit(browser), url
+            browser.driver.switch_to.default_content()
+            assert not _was_hit(browser), url
+        hrefs = browser.driver.execute_script(
+            "return [...document.querySelectorAll('a[href]')].map(a => a.protocol)"
+        )
+        assert set(hrefs) <= {"http:", "https:"}, url
+
+
+def _was_hit(browser: Browser) -> bool:
+    return browser.driver.execute_script("return window.hit") is not None
 
 
 def findings(browser: Browser) -> list[str]:
