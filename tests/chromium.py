@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -70,28 +73,94 @@ class Browser:
         return set(self.driver.execute_script(script))
 
 
+class Chromium:
+    """One for all tests of a process, since it takes seconds to start; each test finds it as if it were new."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._driver: Chrome | None = None
+
+    @property
+    def driver(self) -> Chrome:
+        if self._driver is None:
+            service = ChromeService(PROGRAMS["chromedriver"])
+            self._driver = Chrome(options=self._options(), service=service)
+        return self._driver
+
+    def _options(self) -> ChromeOptions:
+        options = ChromeOptions()
+        options.binary_location = PROGRAMS["chromium"] or ""
+        for argument in (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1300,1000",
+            f"--user-data-dir={self._folder}",
+        ):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        return options
+
+    def forget(self, url: str) -> None:
+        """Whatever a test has left: its tabs, with what they emulate, cookies, storage and complaints."""
+        try:
+            self._forget(self.driver, url)
+        except WebDriverException:
+            self.quit()
+
+    @staticmethod
+    def _forget(driver: Chrome, url: str) -> None:
+        old = driver.window_handles
+        driver.switch_to.new_window("tab")
+        fresh = driver.current_window_handle
+        for each in old:
+            driver.switch_to.window(each)
+            driver.close()
+        driver.switch_to.window(fresh)
+        driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        everything = {"origin": url, "storageTypes": "all"}
+        driver.execute_cdp_cmd("Storage.clearDataForOrigin", everything)
+        driver.get_log("browser")
+
+    def quit(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver:
+            driver.quit()
+
+
+#: The server's threads keep theirs, as long as a browser keeps a connection to it.
+_END_OTHER_SESSIONS = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+@pytest.fixture(scope="session")
+def chromium(
+    django_db_setup: None,
+    live_server: Any,
+    django_db_blocker: Any,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Chromium]:
+    """Set up after the database, and so ended before it is removed."""
+    started = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield started
+    started.quit()
+    # So that the database can be removed.
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(_END_OTHER_SESSIONS)
+
+
 @pytest.fixture
-def browser(live_server: Any, tmp_path: Any) -> Iterator[Browser]:
-    options = ChromeOptions()
-    options.binary_location = PROGRAMS["chromium"] or ""
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
-        "--window-size=1300,1000",
-        f"--user-data-dir={tmp_path}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(PROGRAMS["chromedriver"]))
-    yield Browser(driver, live_server.url)
-    driver.quit()
+def browser(live_server: Any, chromium: Chromium) -> Iterator[Browser]:
+    yield Browser(chromium.driver, live_server.url)
+    chromium.forget(live_server.url)
 
 
 def sign_in(browser: Browser) -> None:

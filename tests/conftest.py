@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 
 from notifications import delivery, health, intake, pace, providers, slots
 from notifyproj.postgres.base import rest
-from tests.chromium import browser  # noqa: F401  (a fixture)
+from tests.chromium import browser, chromium  # noqa: F401  (fixtures)
 from tests.factories import ApiKeyFactory, ProjectFactory
 from tests.streams import start_stream  # noqa: F401  (a fixture)
 from tests.surroundings import surroundings
@@ -37,6 +37,31 @@ def pytest_configure() -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     django_settings.REDIS_KEY_PREFIX = f"test:{worker}:"
     django_settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = f"test:{worker}:"
+
+
+#: Files of few tests that take long. A process has a file to itself, so one that came last would keep the others waiting.
+LONGEST = (
+    "test_playground_in_browser",
+    "test_console_in_browser",
+    "test_drills_catch_a_broken_engine",
+    "test_embedded",
+    "test_bell_in_browser",
+    "test_state_machine",
+    "test_pipeline",
+    "test_pace",
+    "test_stream_process",
+    "test_admin",
+    "test_bulk_actions",
+    "test_browser",
+    "test_rabbitmq",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After pytest-randomly, whose order all others keep."""
+    places = {f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,8 @@ from tests.factories import NotificationFactory
 AMPLE = 5.0
 #: For a server that will not answer.
 SHORT = 0.4
+#: Seconds for which a busy machine may keep us from noticing that it is over.
+SLACK = 1.0
 
 
 class ProviderContract:
@@ -186,7 +188,7 @@ class VendorContract(ProviderContract):
         self, provider: Provider, vendor: Any
     ) -> None:
         self.make_hang_after_the_message(vendor)
-        with ends_within(SHORT + 0.3), pytest.raises(Ambiguous) as failed:
+        with ends_within(SHORT + SLACK), pytest.raises(Ambiguous) as failed:
             self.send(provider, deadline=SHORT)
         assert failed.value.code == "timed_out"
 
@@ -194,7 +196,7 @@ class VendorContract(ProviderContract):
         self, provider: Provider, vendor: Any
     ) -> None:
         self.make_drip(vendor)
-        with ends_within(SHORT + 0.3), pytest.raises(Ambiguous):
+        with ends_within(SHORT + SLACK), pytest.raises(Ambiguous):
             self.send(provider, deadline=SHORT)
 
     def test_a_kept_connection_is_under_the_deadline_of_the_call_that_uses_it(
@@ -202,7 +204,7 @@ class VendorContract(ProviderContract):
     ) -> None:
         self.send(provider)
         self.make_drip(vendor)
-        with ends_within(SHORT + 0.3), pytest.raises(Ambiguous):
+        with ends_within(SHORT + SLACK), pytest.raises(Ambiguous):
             self.send(provider, deadline=SHORT)
         assert vendor.connections == 1
 

@@ -19,6 +19,7 @@ _SHOWN_ONCE = """
    Admin        {url}{admin}
    User         {username}
    Password     {password}
+   Try it       {url}/try/
 
    Live key     {live}
    Test key     {test}
