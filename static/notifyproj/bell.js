@@ -163,7 +163,7 @@ button, a{all:unset;position:relative;display:block;box-sizing:border-box;paddin
 i{display:block;width:24px;height:24px;background:currentColor;clip-path:path("M12 22a2 2 0 0 0 2-2h-4a2 2 0 0 0 2 2zm6-6v-5c0-3-2-6-5-6V4a1 1 0 0 0-2 0v1C8 5 6 8 6 11v5l-2 2v1h16v-1z")}
 .badge{position:absolute;top:0;left:20px;padding:0 5px;border-radius:9px;background:#c8102e;color:#fff;font-size:12px}
 [popover], .toast{background:var(--notify-background, light-dark(#fff, #1b2029));border:1px solid var(--line);border-radius:12px;box-shadow:0 8px 30px #0003}
-[popover]{position:fixed;inset:auto;margin:0;padding:0;width:min(${WIDTH}px, 100vw - 16px);max-height:70vh;color:inherit}
+[popover]{position:fixed;inset:auto;margin:0;padding:0;width:min(${WIDTH}px, 100% - 16px);max-height:70vh;color:inherit}
 header{display:flex;justify-content:space-between;align-items:center;padding-inline-start:12px}
 header button, .older{color:var(--accent)}
 ul{list-style:none;margin:0;padding:0}
