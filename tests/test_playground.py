@@ -22,7 +22,7 @@ from notifications.playground.curl import curl
 from notifications.playground.forms import TryForm
 from tests.factories import NotificationFactory, RecipientFactory, SuppressionFactory, UserFactory
 from users import groups
-from users.inbox_access import reader_of
+from users.inbox_access import admitted
 from users.models import Project, Recipient, User
 
 pytestmark = pytest.mark.django_db
@@ -360,8 +360,8 @@ def test_the_list_is_not_sent_again_where_nothing_has_changed(
 
 def test_a_token_opens_that_users_inbox_and_no_other(anybody: Client, alice: Project) -> None:
     ben = RecipientFactory(project=alice, user_id="ben")
-    reader, token = reader_of(anybody.post(TOKEN, {"user": "ben"}).json()["token"])
-    assert (reader.recipient_id, reader.live, token.key_id) == (ben.pk, True, None)
+    token = admitted(anybody.post(TOKEN, {"user": "ben"}).json()["token"], None, "")
+    assert (token.recipient_id, token.live, token.key_id) == (ben.pk, True, None)
 
 
 def test_who_opens_anothers_inbox_is_named_once(

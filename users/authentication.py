@@ -15,7 +15,7 @@ from typing import Any
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -66,18 +66,24 @@ class KeyCache:
 cache = KeyCache()
 
 
+def bearer_in(header: str) -> str:
+    """The token of an `Authorization: Bearer ...`; empty where the header reads otherwise."""
+    words = header.split()
+    return words[1] if len(words) == 2 and words[0].lower() == "bearer" else ""
+
+
 class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer ntf_live_...`. Unknown, revoked and expired keys get one and the same answer."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str] | None:
-        words = get_authorization_header(request).split()
-        if not words:
+        header = request.headers.get("Authorization", "").strip()
+        if not header:
             return None
-        if len(words) != 2 or words[0].lower() != b"bearer":
+        token = bearer_in(header)
+        if not token:
             raise AuthenticationFailed(
                 "The Authorization header must read 'Bearer <API key>'.", code="invalid_key"
             )
-        token = words[1].decode("latin-1")
         return caller_of(token), token
 
     def authenticate_header(self, request: Request) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -13,17 +12,19 @@ from django.db import DatabaseError, InterfaceError, connection
 from django.db.models import F
 from django.http import HttpRequest
 from django.utils import timezone
-from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import APIException, AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from users.authentication import TRUSTED_FOR
-from users.inbox_tokens import INVALID, REVOKED, InboxToken, TokenRefused, read
+from users.authentication import TRUSTED_FOR, bearer_in
+from users.inbox_tokens import REVOKED, InboxToken, TokenRefused, read
 from users.models import Project, Recipient
 
 #: Where the inbox is; nothing else may be called from pages of other origins.
 PATH = "/api/v1/inbox"
+#: How a refused call is told what to bring (RFC 6750, section 3).
+CHALLENGE = 'Bearer realm="notifyproj inbox"'
 
 # A token ends with the person, with the person's epoch, and with the API key that made it.
 _HOLDING = """
@@ -37,16 +38,6 @@ WHERE NOT EXISTS (SELECT FROM users_forgetting forgetting WHERE forgetting.recip
         AND (key.expires_at IS NULL OR key.expires_at > clock_timestamp()) AND 'inbox' = ANY(key.scopes)
   ))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Reader:
-    """Who reads an inbox. Stands where Django has a user."""
-
-    project_id: int
-    recipient_id: int
-    live: bool
-    is_authenticated: bool = True
 
 
 def holding(tokens: Sequence[InboxToken]) -> set[InboxToken]:
@@ -64,12 +55,17 @@ def holding(tokens: Sequence[InboxToken]) -> set[InboxToken]:
         return {tokens[place - 1] for (place,) in cursor.fetchall()}
 
 
-def reader_of(text: str) -> tuple[Reader, InboxToken]:
-    """Raises TokenRefused."""
+def admitted(text: str, origin: str | None, own: str) -> InboxToken:
+    """The token behind the text, which holds and comes from a page that may use it. `origin` and `own` as in is_allowed().
+
+    Raises TokenRefused or OriginNotAllowed.
+    """
     token = read(text, timezone.now())
     if not holding([token]):
         raise REVOKED
-    return Reader(token.project_id, token.recipient_id, token.live), token
+    if not is_allowed(origin, own, token.project_id):
+        raise OriginNotAllowed
+    return token
 
 
 def revoke(recipient: Recipient) -> None:
@@ -142,33 +138,23 @@ def is_allowed_by_some(origin: str, projects: Mapping[int, frozenset[str]]) -> b
 class InboxTokenAuthentication(BaseAuthentication):
     """`Authorization: Bearer ntf_inbox_...`, from a page that the project allows."""
 
-    def authenticate(self, request: Request) -> tuple[Reader, str] | None:
-        words = get_authorization_header(request).split()
-        if not words:
+    def authenticate(self, request: Request) -> tuple[InboxToken, str] | None:
+        header = request.headers.get("Authorization", "").strip()
+        if not header:
             return None
-        text = words[1].decode("latin-1") if len(words) == 2 else ""
+        text, own = bearer_in(header), f"{request.scheme}://{request.get_host()}"
         try:
-            if words[0].lower() != b"bearer":
-                raise INVALID
-            reader, _ = reader_of(text)
+            return admitted(text, request.headers.get("Origin"), own), text
         except TokenRefused as refusal:
             raise AuthenticationFailed(refusal.detail, code=refusal.code) from None
-        _refuse_other_pages(request, reader)
-        return reader, text
 
     def authenticate_header(self, request: Request) -> str:
-        return 'Bearer realm="notifyproj inbox"'
+        return CHALLENGE
 
 
-def _refuse_other_pages(request: Request, reader: Reader) -> None:
-    own = f"{request.scheme}://{request.get_host()}"
-    if not is_allowed(request.headers.get("Origin"), own, reader.project_id):
-        raise OriginNotAllowed
-
-
-class IsReader(BasePermission):
+class HasInboxToken(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
-        return isinstance(request.user, Reader)
+        return isinstance(request.user, InboxToken)
 
 
 def allow_pages_of_projects(sender: Any, request: HttpRequest, **kwargs: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import ClassVar
 
 from django.core.signing import BadSignature, Signer
 
@@ -19,7 +20,7 @@ LONGEST = 500
 
 @dataclass(frozen=True, slots=True)
 class InboxToken:
-    """Whose inbox, until when, and what ends it before that.
+    """Whose inbox, until when, and what ends it before that. Stands where Django has a user.
 
     `live` False: the inbox of what test keys sent. `epoch`: that of the recipient when it was made. `key_id`: the API
     key that made it; None for one of our own pages.
@@ -31,6 +32,8 @@ class InboxToken:
     epoch: int
     key_id: int | None
     expires_at: datetime
+
+    is_authenticated: ClassVar[bool] = True
 
 
 class TokenRefused(Exception):

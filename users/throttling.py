@@ -27,7 +27,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from users.authentication import Caller
-from users.inbox_access import Reader
+from users.inbox_tokens import InboxToken
 
 log = structlog.get_logger(__name__)
 
@@ -221,10 +221,16 @@ class ApiKeyThrottle(BaseThrottle):
         return self._quota.retry_after if self._quota else None
 
 
+def inbox_bucket(recipient_id: int) -> str:
+    """Opening a stream takes from it too (notifications/streaming/admission.py)."""
+    return f"inbox:{recipient_id}"
+
+
 class InboxThrottle(ApiKeyThrottle):
     """For the browsers of one person together."""
 
     setting = "INBOX_RATE_LIMIT"
 
     def whose(self, request: Request) -> int | str | None:
-        return f"inbox:{request.user.recipient_id}" if isinstance(request.user, Reader) else None
+        token: object = request.user
+        return inbox_bucket(token.recipient_id) if isinstance(token, InboxToken) else None

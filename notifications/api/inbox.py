@@ -19,7 +19,8 @@ from notifications.inbox import items, marking
 from notifications.inbox.entry import stream_url
 from notifications.models import Notification, Priority
 from users.api.fields import ChoiceField, StrictSerializer
-from users.inbox_access import InboxTokenAuthentication, IsReader, Reader
+from users.inbox_access import HasInboxToken, InboxTokenAuthentication
+from users.inbox_tokens import InboxToken
 from users.throttling import InboxThrottle
 
 #: PostgreSQL's largest bigint.
@@ -121,7 +122,7 @@ class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notifi
     """List, count, mark."""
 
     authentication_classes = (InboxTokenAuthentication,)
-    permission_classes = (IsReader,)
+    permission_classes = (HasInboxToken,)
     throttle_classes = (InboxThrottle,)
     serializer_class = InboxItem
     pagination_class = LastArrivedFirst
@@ -129,14 +130,14 @@ class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notifi
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        reader = reader_of(request)
+        token = token_of(request)
         # Before the page: what comes between the two is in the page already, and the stream brings it once more.
-        state = items.state_of(reader.recipient_id, reader.live)
-        found = filtered_inbox(request.query_params, reader.recipient_id, reader.live)
+        state = items.state_of(token.recipient_id, token.live)
+        found = filtered_inbox(request.query_params, token.recipient_id, token.live)
         page = self.paginate_queryset(found) or []
         response = self.get_paginated_response([items.present(item) for item in page])
         response.data |= {
-            "inbox": items.name_of(reader.recipient_id, reader.live),
+            "inbox": items.name_of(token.recipient_id, token.live),
             "stream_url": stream_url(request.get_host()),
             "position": state.position,
             "unread": state.unread,
@@ -148,9 +149,9 @@ class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notifi
         return _count(request)
 
     def partial_update(self, request: Request, pk: str) -> Response:
-        reader = reader_of(request)
+        token = token_of(request)
         wanted = _CHANGE.run_validation(request.data)["status"]
-        theirs = Notification.objects.of_inbox(reader.recipient_id, reader.live)
+        theirs = Notification.objects.of_inbox(token.recipient_id, token.live)
         if not theirs.filter(id=as_uuid(pk)).exists():
             raise Http404
         _CHANGES[wanted](as_uuid(pk))
@@ -161,9 +162,9 @@ class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notifi
 
     @action(detail=False, methods=["post"], url_path="read-all")
     def read_all(self, request: Request) -> Response:
-        reader = reader_of(request)
+        token = token_of(request)
         up_to = _READ_ALL.run_validation(request.data)["up_to"]
-        marking.read_all(reader.recipient_id, reader.live, up_to)
+        marking.read_all(token.recipient_id, token.live, up_to)
         return _count(request)
 
     @action(detail=False, authentication_classes=(), permission_classes=(), throttle_classes=())
@@ -181,11 +182,11 @@ class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notifi
         return response
 
 
-def reader_of(request: Request) -> Reader:
-    return cast("Reader", request.user)
+def token_of(request: Request) -> InboxToken:
+    return cast("InboxToken", request.user)
 
 
 def _count(request: Request) -> Response:
-    reader = reader_of(request)
-    state = items.state_of(reader.recipient_id, reader.live)
+    token = token_of(request)
+    state = items.state_of(token.recipient_id, token.live)
     return Response({"unread": state.unread, "position": state.position})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from notifications.inbox.items import State, state_of
-from users.inbox_access import OriginNotAllowed, is_allowed, reader_of
+from users.authentication import bearer_in
+from users.inbox_access import admitted
 from users.inbox_tokens import InboxToken
-from users.throttling import limiter, rate_limit
+from users.throttling import inbox_bucket, limiter, rate_limit
 
 
 class BadRequest(Exception):
@@ -40,27 +41,22 @@ def admit(text: str, origin: str | None, own: str) -> Admitted:
 
     Raises TokenRefused, OriginNotAllowed, TooOften, and what the database raises.
     """
-    reader, token = reader_of(text)
-    if not is_allowed(origin, own, reader.project_id):
-        raise OriginNotAllowed
-    _refuse_who_comes_too_often(reader.recipient_id)
-    return Admitted(token, state_of(reader.recipient_id, reader.live))
+    token = admitted(text, origin, own)
+    _refuse_who_comes_too_often(token.recipient_id)
+    return Admitted(token, state_of(token.recipient_id, token.live))
 
 
 def _refuse_who_comes_too_often(recipient_id: int) -> None:
     """Opening a stream counts as one of the person's calls: a client that comes back at once for ever is stopped."""
     limit = rate_limit("INBOX_RATE_LIMIT")
-    quota = limiter.take(f"inbox:{recipient_id}", *limit) if limit else None
+    quota = limiter.take(inbox_bucket(recipient_id), *limit) if limit else None
     if quota and not quota.allowed:
         raise TooOften(quota.retry_after)
 
 
 def token_in(authorization: str | None, query: str | None) -> str:
     """The token of the header; of the query where there is none, since an EventSource can send no header."""
-    scheme, _, text = (authorization or "").partition(" ")
-    if authorization:
-        return text.strip() if scheme.lower() == "bearer" else ""
-    return query or ""
+    return bearer_in(authorization) if authorization else query or ""
 
 
 def number_after(header: str | None, query: str | None) -> int | None:

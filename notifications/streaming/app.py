@@ -42,7 +42,7 @@ from notifications.streaming.connections import (
     TooManyStreams,
 )
 from notifications.streaming.watching import DATABASE_ERRORS, Watcher
-from users.inbox_access import OriginNotAllowed, is_allowed_by_some, origins
+from users.inbox_access import CHALLENGE, OriginNotAllowed, is_allowed_by_some, origins
 from users.inbox_tokens import TokenRefused
 
 log = structlog.get_logger(__name__)
@@ -121,8 +121,7 @@ def _refuse(status: int, code: str, detail: str, field: str = "", **headers: str
 
 
 def _token_refused(request: Request, error: Any) -> Response:
-    realm = 'Bearer realm="notifyproj inbox"'
-    return _refuse(401, error.code, error.detail, WWW_Authenticate=realm)
+    return _refuse(401, error.code, error.detail, WWW_Authenticate=CHALLENGE)
 
 
 def _origin_refused(request: Request, error: Any) -> Response:
