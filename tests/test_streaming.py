@@ -161,6 +161,24 @@ async def test_who_is_still_sending_is_given_nothing_more() -> None:
 
 
 @in_a_loop
+async def test_what_moves_while_one_looks_is_given_after_what_was_found() -> None:
+    connections = Connections()
+    connection = connections.add(TOKEN, 0)
+    client = Client(connection)
+    await client.reads()
+    await client.waits()
+    assert await connections.those_behind() == [connection]
+    connections.moved([KEY])
+    connection.give(b"found", 1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(connections.those_behind(), 0.05)
+    assert await client.gets() == b"found"
+    await client.waits()
+    assert await connections.those_behind() == [connection]
+    client._waiting.cancel()  # type: ignore[union-attr]
+
+
+@in_a_loop
 async def test_one_that_is_not_told_of_a_change_is_found_by_where_its_inbox_is() -> None:
     connections = Connections()
     connection = connections.add(TOKEN, 0)

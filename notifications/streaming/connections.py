@@ -48,7 +48,6 @@ class Connection:
         self.is_idle = False
         #: Its inbox may have moved on.
         self.is_behind = True
-        self.changes = 0
         self.ended_by = ""
         self._given: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -57,7 +56,7 @@ class Connection:
         if self.ended_by:
             return
         self.position = position
-        self.is_idle = False
+        self.connections.is_busy(self)
         self._given.put_nowait(lines)
 
     def end(self, code: str, detail: str) -> None:
@@ -157,6 +156,11 @@ class Connections:
         connection.is_behind = True
         self._enlist(connection)
 
+    def is_busy(self, connection: Connection) -> None:
+        """It has something to send: also if its inbox moved on while one looked, it is given nothing more until then."""
+        connection.is_idle = False
+        self._behind.discard(connection)
+
     def is_ready(self, connection: Connection) -> None:
         """It has sent what it was given."""
         connection.is_idle = True
@@ -169,8 +173,9 @@ class Connections:
 
     async def those_behind(self) -> list[Connection]:
         """All that are behind and ready for more, as soon as there is one. From then on they are not."""
-        await self._some_are_behind.wait()
-        self._some_are_behind.clear()
+        while not self._behind:
+            self._some_are_behind.clear()
+            await self._some_are_behind.wait()
         behind, self._behind = list(self._behind), set()
         for connection in behind:
             connection.is_behind = False
