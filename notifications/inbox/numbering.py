@@ -20,20 +20,16 @@ Kind = InboxEvent.Kind
 #: Rows one transaction takes in or out at most.
 CHUNK = 500
 
-# How many of an inbox's rows change, and by how much its count does: what each of the statements below begins with.
-# `place` and `sum` are those of one change among the inbox's; `places` and `sums` those of all.
-_IN_TURN = """
-    row_number() OVER in_turn AS place, sum(change.delta) OVER in_turn AS sum,
-    count(*) OVER inbox AS places, sum(change.delta) OVER inbox AS sums
-"""
-_TURNS = """
-WINDOW inbox AS (PARTITION BY n.recipient_id, n.live),
-       in_turn AS (inbox ORDER BY n.id ROWS UNBOUNDED PRECEDING)
-"""
-
-# `changed` -> the inboxes' rows, locked in their order, moved; and from them the number of each change.
+# `changing` (a notification, its inbox, and by how much the inbox's count moves) -> the inboxes' rows, locked in their
+# order and moved; and from them the number of each change, recorded. `place` and `sum` are those of one change among its
+# inbox's; `places` and `sums` those of all.
 _NUMBERED = """
-grown AS (
+changed AS MATERIALIZED (
+    SELECT changing.*, row_number() OVER in_turn AS place, sum(delta) OVER in_turn AS sum,
+           count(*) OVER inbox AS places, sum(delta) OVER inbox AS sums
+    FROM changing
+    WINDOW inbox AS (PARTITION BY recipient_id, live), in_turn AS (inbox ORDER BY id ROWS UNBOUNDED PRECEDING)
+), grown AS (
     INSERT INTO notifications_inbox (recipient_id, live, position, unread)
     SELECT recipient_id, live, count(*), sum(delta) FROM changed GROUP BY recipient_id, live ORDER BY recipient_id, live
     ON CONFLICT (recipient_id, live) DO UPDATE SET
@@ -44,39 +40,33 @@ grown AS (
     SELECT changed.id, grown.id AS inbox_id, grown.recipient_id, grown.live,
            grown.position - places + place AS number, grown.unread - sums + sum AS unread
     FROM changed JOIN grown USING (recipient_id, live)
+), recorded AS (
+    INSERT INTO notifications_inboxevent (inbox_id, number, kind, notification_id, unread, at)
+    SELECT inbox_id, number, %(kind)s, id, unread, clock_timestamp() FROM numbered
 )"""
-
-_RECORDED = """
-INSERT INTO notifications_inboxevent (inbox_id, number, kind, notification_id, unread, at)
-SELECT inbox_id, number, %(kind)s, id, unread, clock_timestamp() FROM numbered
-"""
 
 # What was delivered in-app and is in no inbox yet. Which of its rows the caller has locked already.
 _ARRIVE = f"""
-WITH arriving AS MATERIALIZED (
+WITH changing AS MATERIALIZED (
     SELECT id, recipient_id, live, CASE WHEN read_at IS NULL THEN 1 ELSE 0 END AS delta
     FROM notifications_notification
     WHERE id = ANY(%(ids)s::uuid[]) AND channel = 'in_app' AND status = 'delivered'
       AND inbox_position IS NULL AND recipient_id IS NOT NULL
     ORDER BY id FOR UPDATE
-), changed AS MATERIALIZED (
-    SELECT n.id, n.recipient_id, n.live, n.delta, {_IN_TURN.replace("change.delta", "n.delta")}
-    FROM arriving n {_TURNS}
 ), {_NUMBERED}, placed AS (
     UPDATE notifications_notification n SET inbox_position = numbered.number
     FROM numbered WHERE n.id = numbered.id
-), recorded AS ({_RECORDED})
+)
 SELECT DISTINCT recipient_id, live FROM numbered
 """  # noqa: S608  (constants)
 
 _CHANGE = f"""
-WITH changed AS MATERIALIZED (
-    SELECT n.id, n.recipient_id, n.live, change.delta, {_IN_TURN}
+WITH changing AS (
+    SELECT n.id, n.recipient_id, n.live, change.delta
     FROM unnest(%(ids)s::uuid[], %(deltas)s::int[]) AS change (id, delta)
     JOIN notifications_notification n ON n.id = change.id
     WHERE n.inbox_position IS NOT NULL AND n.recipient_id IS NOT NULL
-    {_TURNS}
-), {_NUMBERED}, recorded AS ({_RECORDED})
+), {_NUMBERED}
 SELECT DISTINCT recipient_id, live FROM numbered
 """  # noqa: S608  (constants)
 
