@@ -134,13 +134,12 @@ class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notifi
         # Before the page: what comes between the two is in the page already, and the stream brings it once more.
         state = items.state_of(token.recipient_id, token.live)
         found = filtered_inbox(request.query_params, token.recipient_id, token.live)
-        page = self.paginate_queryset(found) or []
+        page = self.paginate_queryset(items.as_told(found)) or []
         response = self.get_paginated_response([items.present(item) for item in page])
         response.data |= {
             "inbox": items.name_of(token.recipient_id, token.live),
             "stream_url": stream_url(request.get_host()),
-            "position": state.position,
-            "unread": state.unread,
+            **state.content,
         }
         return response
 
@@ -151,11 +150,13 @@ class InboxViewSet(NeedsLength, WithQuotaHeaders, viewsets.GenericViewSet[Notifi
     def partial_update(self, request: Request, pk: str) -> Response:
         token = token_of(request)
         wanted = _CHANGE.run_validation(request.data)["status"]
-        theirs = Notification.objects.of_inbox(token.recipient_id, token.live)
-        if not theirs.filter(id=as_uuid(pk)).exists():
+        id = as_uuid(pk)
+        one = Notification.objects.of_inbox(token.recipient_id, token.live).filter(id=id)
+        if not one.exists():
             raise Http404
-        _CHANGES[wanted](as_uuid(pk))
-        item = theirs.filter(id=as_uuid(pk)).first()
+        _CHANGES[wanted](id)
+        # Retention, or forgetting, may have come in between.
+        item = items.as_told(one).first()
         if item is None:
             raise Http404
         return Response(items.present(item))
@@ -188,5 +189,4 @@ def token_of(request: Request) -> InboxToken:
 
 def _count(request: Request) -> Response:
     token = token_of(request)
-    state = items.state_of(token.recipient_id, token.live)
-    return Response({"unread": state.unread, "position": state.position})
+    return Response(items.state_of(token.recipient_id, token.live).content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -42,10 +43,4 @@ def lifetime_of(body: Any) -> timedelta:
 
 
 def present_entry(entry: Entry, host: str) -> dict[str, Any]:
-    return {
-        "token": entry.token,
-        "expires_at": entry.expires_at,
-        "user_id": entry.user_id,
-        "live": entry.live,
-        "stream_url": stream_url(host),
-    }
+    return asdict(entry) | {"stream_url": stream_url(host)}

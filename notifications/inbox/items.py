@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils.crypto import salted_hmac
 
 from notifications.inbox.nudging import InboxKey
-from notifications.models import Inbox, InboxEvent, Notification
+from notifications.models import InboxEvent, Notification, NotificationQuerySet
 
 #: Changes that one look at an inbox brings. After them one looks again.
 MOST_CHANGES = 100
@@ -44,6 +44,11 @@ class State:
     position: int = 0
     unread: int = 0
 
+    @property
+    def content(self) -> dict[str, int]:
+        """As clients are told it, by the API and by the stream."""
+        return {"unread": self.unread, "position": self.position}
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -60,8 +65,8 @@ class Change:
 
 def state_of(recipient_id: int, live: bool) -> State:
     """An inbox in which nothing has arrived yet has no row."""
-    found = Inbox.objects.filter(recipient_id=recipient_id, live=live)
-    return State(*(found.values_list("position", "unread").first() or ()))
+    key = (recipient_id, live)
+    return states_of([key]).get(key, State())
 
 
 def states_of(inboxes: Iterable[InboxKey]) -> dict[InboxKey, State]:
@@ -82,7 +87,7 @@ def changes_after(
     with connection.cursor() as cursor:
         cursor.execute(_EVENTS, parameters)
         rows = cursor.fetchall()
-    notifications = _notifications({row[5] for row in rows if row[5]})
+    notifications = as_told(Notification.objects.all()).in_bulk({row[5] for row in rows if row[5]})
     found: dict[tuple[InboxKey, int], list[Change]] = {}
     for recipient_id, live, after, *event in rows:
         change = _change(event, recipient_id, notifications)
@@ -104,9 +109,9 @@ def _columns(keys: Sequence[InboxKey]) -> dict[str, Any]:
     return {"recipients": [key[0] for key in keys], "lives": [key[1] for key in keys]}
 
 
-def _notifications(ids: Iterable[UUID]) -> dict[UUID, Notification]:
-    told = Notification.objects.only("recipient", *_TOLD)
-    return told.in_bulk(list(ids))
+def as_told(rows: NotificationQuerySet) -> NotificationQuerySet:
+    """Read with no more than `present` tells: not the metadata, which may be large."""
+    return rows.only("recipient", *_TOLD)
 
 
 #: What a browser is told of a notification, beside its position. Not `metadata`: it is the backend's own.

@@ -83,8 +83,7 @@ def event_of(change: Change) -> bytes:
 
 
 def _numbered(event: str, state: State) -> bytes:
-    content = {"unread": state.unread, "position": state.position}
-    return line(event, _json(content), state.position)
+    return line(event, _json(state.content), state.position)
 
 
 def _json(content: Any) -> str:
