@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from notifications.api.errors import plain_problem
+from notifications.api.errors import plain_problem, wrong_method
 from notifications.api.serializers import HealthOutput
 from notifications.health import DOWN, health
 
@@ -32,10 +32,7 @@ def only_read(view: Page) -> Page:
     def read(request: HttpRequest) -> HttpResponse:
         if request.method in {"GET", "HEAD"}:
             return view(request)
-        detail = f'Method "{request.method}" not allowed.'
-        response = plain_problem(request, 405, "method_not_allowed", detail)
-        response["Allow"] = "GET, HEAD"
-        return response
+        return wrong_method(request, ("GET", "HEAD"))
 
     return read
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import redis
 from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import OperationalError, connection
@@ -313,7 +314,7 @@ def test_a_redis_that_is_away_leaves_the_rate_limit_off(settings: Any) -> None:
 
 def test_a_redis_that_throws_keys_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = {"maxmemory": 10**8, "maxmemory_policy": "allkeys-lru"}
-    monkeypatch.setattr(brokers.redis.Redis, "info", lambda *args: memory)
+    monkeypatch.setattr(redis.Redis, "info", lambda *args: memory)
     assert "allkeys-lru" in found()["redis_evicts"]["sentence"]
 
 

@@ -20,13 +20,12 @@ from typing import Any
 import redis
 import structlog
 from django.conf import settings
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from users.authentication import Caller
+from users.impatient_redis import impatient_redis
 from users.inbox_tokens import InboxToken
 
 log = structlog.get_logger(__name__)
@@ -103,13 +102,7 @@ class RateLimiter:
 
     @cached_property
     def _take(self) -> Any:
-        client = redis.Redis.from_url(
-            settings.REDIS_URL,
-            socket_timeout=REDIS_DEADLINE,
-            socket_connect_timeout=REDIS_DEADLINE,
-            retry=Retry(NoBackoff(), 0),
-        )
-        return client.register_script(_TAKE)
+        return impatient_redis(REDIS_DEADLINE).register_script(_TAKE)
 
     def take(self, whose: int | str, limit: int, window: int, cost: int = 1) -> Quota | None:
         """What is left after this request, which takes all of its `cost` or nothing; None when Redis cannot be asked.

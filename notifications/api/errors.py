@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -110,8 +110,13 @@ def _headers_of(error: exceptions.APIException) -> dict[str, str]:
     if auth_header := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = auth_header
     if wait := getattr(error, "wait", None):
-        headers["Retry-After"] = str(max(1, round(wait + 0.5)))
+        headers["Retry-After"] = retry_after(wait)
     return headers
+
+
+def retry_after(seconds: float) -> str:
+    """For the header of that name: whole seconds, and not too few."""
+    return str(max(1, round(seconds + 0.5)))
 
 
 def _items(details: Any, path: str = "") -> Iterator[dict[str, str]]:
@@ -160,3 +165,11 @@ def plain_problem(request: HttpRequest, status: int, code: str, detail: str) -> 
     """The same outside of DRF: unknown paths and bugs."""
     document = problem(status, code, detail, getattr(request, "request_id", ""))
     return HttpResponse(dump_json(document), status=status, content_type=CONTENT_TYPE)
+
+
+def wrong_method(request: HttpRequest, allowed: Iterable[str]) -> HttpResponse:
+    """The refusal of a plain page, which names the methods that there are."""
+    detail = f'Method "{request.method}" not allowed.'
+    response = plain_problem(request, 405, "method_not_allowed", detail)
+    response["Allow"] = ", ".join(allowed)
+    return response

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-import redis
 from django.conf import settings
 from kombu import Connection
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from notifications.doctor.findings import Finding, error, ok, warning, words
 from notifyproj import broker
+from users.impatient_redis import impatient_redis
 
 #: Seconds each has for its answer.
 DEADLINE = 3.0
@@ -33,7 +31,7 @@ def examine(deadline: float = DEADLINE) -> Iterator[Finding]:
 
 def evicting() -> Iterator[Finding]:
     """A Redis that throws keys away when it is full would throw wake-ups away."""
-    with _redis(DEADLINE) as client:
+    with impatient_redis(DEADLINE) as client:
         memory = client.info("memory")
     policy = memory.get("maxmemory_policy", "noeviction")
     if memory.get("maxmemory") and policy != "noeviction":
@@ -102,17 +100,8 @@ def _ask_broker(deadline: float) -> None:
 
 
 def _ask_redis(deadline: float) -> None:
-    with _redis(deadline) as client:
+    with impatient_redis(deadline) as client:
         client.ping()
-
-
-def _redis(deadline: float) -> redis.Redis:
-    return redis.Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=deadline,
-        socket_connect_timeout=deadline,
-        retry=Retry(NoBackoff(), 0),
-    )
 
 
 def _are_two() -> bool:

@@ -11,10 +11,9 @@ from functools import cache
 
 import redis
 from django.conf import settings
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from notifications.waking import Waker
+from users.impatient_redis import impatient_redis
 
 #: Seconds Redis has for an answer.
 REDIS_DEADLINE = 1.0
@@ -51,12 +50,7 @@ def publish(names: set[str]) -> None:
 
 @cache
 def _client() -> redis.Redis:
-    return redis.Redis.from_url(
-        settings.REDIS_URL,
-        socket_timeout=REDIS_DEADLINE,
-        socket_connect_timeout=REDIS_DEADLINE,
-        retry=Retry(NoBackoff(), 0),
-    )
+    return impatient_redis(REDIS_DEADLINE)
 
 
 _nudger = Waker(publish)

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from notifications.api.errors import plain_problem
+from notifications.api.errors import wrong_method
 from notifications.models import Notification
 from users.models import Project, User
 from users.reach import within
@@ -61,7 +61,7 @@ def for_visitors(*methods: str) -> Callable[[View], View]:
             return (
                 entered(request, **named)
                 if request.method in methods
-                else _refuse(request, methods)
+                else wrong_method(request, methods)
             )
 
         return asked
@@ -85,10 +85,3 @@ def _visitor_of(request: HttpRequest) -> Visitor | None:
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
     """Back to the page itself: a part of it, or a token, is nothing to be led to."""
     return redirect_to_login(reverse("try"), reverse("admin:login"))
-
-
-def _refuse(request: HttpRequest, methods: tuple[str, ...]) -> HttpResponse:
-    detail = f'Method "{request.method}" not allowed.'
-    response = plain_problem(request, 405, "method_not_allowed", detail)
-    response["Allow"] = ", ".join(methods)
-    return response

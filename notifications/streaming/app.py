@@ -30,7 +30,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from notifications.api.errors import CONTENT_TYPE, RETRY_AFTER, TITLES, problem
+from notifications.api.errors import CONTENT_TYPE, RETRY_AFTER, TITLES, problem, retry_after
 from notifications.api.parsing import dump_json
 from notifications.inbox.entry import PATH
 from notifications.streaming import feeding
@@ -133,8 +133,7 @@ def _too_many(request: Request, error: Any) -> Response:
 
 
 def _too_often(request: Request, error: Any) -> Response:
-    wait = str(max(1, round(error.retry_after + 0.5)))
-    return _refuse(429, "throttled", str(error), Retry_After=wait)
+    return _refuse(429, "throttled", str(error), Retry_After=retry_after(error.retry_after))
 
 
 def _bad_request(request: Request, error: Any) -> Response:
