@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import factory
+from django.db import transaction
 from django.utils import timezone
 from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
@@ -104,18 +105,27 @@ class NotificationFactory(DjangoModelFactory[Notification]):
 
 def arrived(recipient: Recipient, **fields: Any) -> Notification:
     """One that was delivered in-app, and has its number in the person's inbox."""
+    (notification,) = arrived_together(recipient, 1, **fields)
+    return notification
+
+
+def arrived_together(recipient: Recipient, count: int, **fields: Any) -> list[Notification]:
+    """So many, delivered in one transaction, as the engine does it; the first has the lowest number."""
     now = timezone.now()
     given = {"sent_at": now, "delivered_at": now, "provider": "inbox", "fence": 1} | fields
-    notification = NotificationFactory(
+    notifications = NotificationFactory.create_batch(
+        count,
         recipient=recipient,
         channel="in_app",
         address=recipient.user_id,
         status="delivered",
         **given,
     )
-    numbering.arrive([notification.pk])
-    notification.refresh_from_db()
-    return notification
+    with transaction.atomic():
+        numbering.arrive([each.pk for each in notifications])
+    for each in notifications:
+        each.refresh_from_db()
+    return notifications
 
 
 class BatchFactory(DjangoModelFactory[Batch]):

@@ -19,10 +19,9 @@ from notifications.inbox import marking
 from notifications.inbox.entry import entry_for
 from notifications.models import Notification
 from tests.chromium import Browser, in_chromium
-from tests.factories import RecipientFactory
+from tests.factories import RecipientFactory, arrived, arrived_together
 from tests.streams import StreamServer
 from tests.test_console_in_browser import findings, size
-from tests.test_stream_process import arrive
 from tests.vectors import LINKS, VECTORS
 from users import inbox_access
 from users.models import Project, Recipient
@@ -150,10 +149,10 @@ class Bell:
 
 
 def test_a_page_of_another_origin_shows_badge_list_and_toast(bell: Bell, ada: Recipient) -> None:
-    arrive(ada, title="Of yesterday")
+    arrived(ada, title="Of yesterday")
     bell.open()
     assert (bell.badge(), bell.toasts()) == ("1", [])
-    arrive(ada, title="Just now", message="Hello, Ada.")
+    arrived(ada, title="Just now", message="Hello, Ada.")
     bell.until("root.querySelector('.toast')")
     assert (bell.badge(), bell.toasts()) == ("2", ["Just now"])
     bell.press()
@@ -170,7 +169,7 @@ def test_a_page_that_the_project_does_not_name_shows_nothing(
     alice.inbox_origins = []
     alice.save()
     inbox_access.origins.forget()
-    arrive(ada, title="Not for you")
+    arrived(ada, title="Not for you")
     bell.browser.driver.get(bell.site.origin)
     time.sleep(1)
     assert bell.state == {"position": -1, "unread": 0}
@@ -178,8 +177,8 @@ def test_a_page_that_the_project_does_not_name_shows_nothing(
 
 
 def test_opening_a_message_reads_it_and_nothing_else(bell: Bell, ada: Recipient) -> None:
-    arrive(ada, title="one")
-    arrive(ada, title="two")
+    arrived(ada, title="one")
+    arrived(ada, title="two")
     bell.open()
     bell.press()
     bell.js("root.querySelector('li .item').click()")
@@ -191,7 +190,7 @@ def test_opening_a_message_reads_it_and_nothing_else(bell: Bell, ada: Recipient)
 
 def test_a_message_is_archived_and_all_are_read(bell: Bell, ada: Recipient) -> None:
     for title in ("one", "two", "three"):
-        arrive(ada, title=title)
+        arrived(ada, title=title)
     bell.open()
     bell.press()
     bell.js("root.querySelector('li button[aria-label^=Archive]').click()")
@@ -205,17 +204,17 @@ def test_a_message_is_archived_and_all_are_read(bell: Bell, ada: Recipient) -> N
 
 def test_with_read_on_open_what_is_shown_is_read(bell: Bell, ada: Recipient) -> None:
     bell.site.attributes += " read-on-open"
-    arrive(ada, count=3)
+    arrived_together(ada, 3)
     bell.open()
     bell.press()
     bell.until("bell.inbox.unread === 0")
-    arrive(ada)
+    arrived(ada)
     bell.until("bell.inbox.unread === 1")
 
 
 def test_older_ones_come_page_by_page(bell: Bell, ada: Recipient) -> None:
     for number in range(60):
-        arrive(ada, title=str(number))
+        arrived(ada, title=str(number))
     bell.open()
     bell.press()
     assert len(bell.titles()) == 50
@@ -226,7 +225,7 @@ def test_older_ones_come_page_by_page(bell: Bell, ada: Recipient) -> None:
 
 
 def test_what_changes_elsewhere_is_seen_here(bell: Bell, ada: Recipient) -> None:
-    (item,) = arrive(ada, title="one")
+    item = arrived(ada, title="one")
     bell.open()
     marking.mark_read(item.id)
     bell.until("bell.inbox.unread === 0")
@@ -251,7 +250,7 @@ def test_the_tabs_of_a_browser_share_one_stream_and_it_passes_on(
     driver.switch_to.new_window("tab")
     bell.open()
     second = driver.current_window_handle
-    arrive(ada, title="one")
+    arrived(ada, title="one")
     bell.until("bell.inbox.unread === 1")
     held = "(await navigator.locks.query())"
     both = driver.execute_async_script(
@@ -264,22 +263,22 @@ def test_the_tabs_of_a_browser_share_one_stream_and_it_passes_on(
     bell.until("bell.inbox.unread === 0")
     driver.close()
     driver.switch_to.window(second)
-    arrive(ada, title="two")
+    arrived(ada, title="two")
     bell.until("bell.inbox.unread === 1")
     assert bell.titles() == ["two", "one"]
 
 
 def test_what_arrives_while_the_stream_is_away_appears_once(bell: Bell, ada: Recipient) -> None:
     bell.open()
-    arrive(ada, title="before")
+    arrived(ada, title="before")
     bell.until("bell.inbox.unread === 1")
     bell.server.kill()
     for title in ("one", "two", "three"):
-        arrive(ada, title=title)
+        arrived(ada, title=title)
     bell.server.start()
     bell.until("bell.inbox.unread === 4", seconds=30)
     assert bell.titles() == ["three", "two", "one", "before"]
-    arrive(ada, title="after")
+    arrived(ada, title="after")
     bell.until("bell.inbox.unread === 5", seconds=30)
     assert bell.js("return bell.inbox.position") == 5
 
@@ -287,7 +286,7 @@ def test_what_arrives_while_the_stream_is_away_appears_once(bell: Bell, ada: Rec
 def test_without_a_stream_it_asks_for_the_list(bell: Bell, ada: Recipient, settings: Any) -> None:
     settings.STREAM_URL = "http://127.0.0.1:1/api/v1/inbox/stream"
     bell.open()
-    arrive(ada, title="one")
+    arrived(ada, title="one")
     bell.until("bell.inbox.unread === 1", seconds=30)
 
 
@@ -301,7 +300,7 @@ def test_when_the_token_has_ended_the_page_is_asked_for_another(
     token = entry_for(alice.pk, "ada", live=True).token
     bell.js("bell.setAttribute('token', arguments[0])", token)
     bell.until("bell.inbox.token === bell.getAttribute('token') && bell.inbox.position >= 0")
-    arrive(ada)
+    arrived(ada)
     bell.until("bell.inbox.unread === 1")
 
 
@@ -313,7 +312,7 @@ def test_when_the_token_is_revoked_the_callback_brings_another(
     token = entry_for(alice.pk, "ada", live=True).token
     bell.js("bell.renewed = 0; bell.renew = async () => { bell.renewed += 1; return arguments[0]; }", token)  # fmt: skip
     bell.until("bell.renewed")
-    arrive(ada)
+    arrived(ada)
     bell.until("bell.inbox.unread === 1")
     assert bell.js("return bell.renewed") == 1
 
@@ -321,7 +320,7 @@ def test_when_the_token_is_revoked_the_callback_brings_another(
 def test_what_one_does_with_a_token_that_has_just_ended_is_done_with_the_next(
     bell: Bell, alice: Project, ada: Recipient
 ) -> None:
-    arrive(ada, title="one")
+    arrived(ada, title="one")
     bell.open()
     token = entry_for(alice.pk, "ada", live=True).token
     bell.js("bell.renew = async () => arguments[0]; bell.inbox.token = 'ended'", token)
@@ -338,7 +337,7 @@ def test_none_of_forty_vectors_runs_as_title_message_or_link(bell: Bell, ada: Re
     bell.site.policy = ""  # nothing but the bell's own care keeps them from running
     bell.open()
     for number, vector in enumerate(VECTORS):
-        arrive(ada, title=vector, message=vector, url=LINKS[number % len(LINKS)])
+        arrived(ada, title=vector, message=vector, url=LINKS[number % len(LINKS)])
     bell.until("bell.inbox.position === 40")
     bell.press()
     bell.until("root.querySelectorAll('li').length === 40")
@@ -353,7 +352,7 @@ def test_none_of_forty_vectors_runs_as_title_message_or_link(bell: Bell, ada: Re
 
 
 def test_a_web_address_is_a_link(bell: Bell, ada: Recipient) -> None:
-    arrive(ada, title="one", url="https://example.com/orders/7?a=b")
+    arrived(ada, title="one", url="https://example.com/orders/7?a=b")
     bell.open()
     assert bell.js("return root.querySelector('li a').href") == "https://example.com/orders/7?a=b"
 
@@ -367,18 +366,18 @@ def test_axe_has_nothing_serious_to_say(bell: Bell, ada: Recipient, theme: str) 
     bell.browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     bell.browser.driver.set_script_timeout(30)
     bell.site.policy = "default-src * 'unsafe-inline' 'unsafe-eval'"
-    arrive(ada, title="read", read_at="2026-01-01T00:00:00Z")
-    arrive(ada, title="one", message="Hello", url="https://example.com/")
+    arrived(ada, title="read", read_at="2026-01-01T00:00:00Z")
+    arrived(ada, title="one", message="Hello", url="https://example.com/")
     bell.open()
-    arrive(ada, title="two")
+    arrived(ada, title="two")
     bell.until("root.querySelector('.toast')")
     bell.press()
     assert not findings(bell.browser)
 
 
 def test_it_is_used_with_the_keyboard_alone(bell: Bell, ada: Recipient) -> None:
-    arrive(ada, title="one")
-    arrive(ada, title="two")
+    arrived(ada, title="one")
+    arrived(ada, title="two")
     bell.open()
 
     def press(*keys: str) -> None:
@@ -407,9 +406,9 @@ def test_it_is_used_with_the_keyboard_alone(bell: Bell, ada: Recipient) -> None:
 
 def test_it_fits_a_phone(bell: Bell, ada: Recipient) -> None:
     size(bell.browser, 390, 844)
-    arrive(ada, title="W" * 200, message="W" * 400)
+    arrived(ada, title="W" * 200, message="W" * 400)
     bell.open()
-    arrive(ada, title="W" * 200)
+    arrived(ada, title="W" * 200)
     bell.until("root.querySelector('.toast')")
     bell.press()
     for css in ("[popover]", ".toast", "li"):

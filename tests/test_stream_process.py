@@ -12,13 +12,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
-from django.utils import timezone
+from django.db import connection
 
-from notifications.inbox import marking, numbering
+from notifications.inbox import marking
 from notifications.inbox.entry import entry_for
-from notifications.models import Heartbeat, Inbox, InboxEvent, Notification
-from tests.factories import NotificationFactory, RecipientFactory
+from notifications.models import Heartbeat, Inbox, InboxEvent
+from tests.factories import RecipientFactory, arrived, arrived_together
 from tests.streams import StreamServer
 from users import inbox_access
 from users.models import Project, Recipient
@@ -72,22 +71,6 @@ def token(alice: Project, ada: Recipient) -> str:
     return entry_for(alice.pk, "ada", live=True).token
 
 
-def arrive(recipient: Recipient, count: int = 1, **values: Any) -> list[Notification]:
-    """Delivered in-app, as the engine does it."""
-    arrived = NotificationFactory.create_batch(
-        count,
-        recipient=recipient,
-        channel="in_app",
-        status="delivered",
-        sent_at=timezone.now(),
-        delivered_at=timezone.now(),
-        **values,
-    )
-    with transaction.atomic():
-        numbering.arrive([each.id for each in arrived])
-    return arrived
-
-
 def refused(url: str, **headers: str) -> tuple[int, Any]:
     with pytest.raises(urllib.error.HTTPError) as refusal:
         urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10)
@@ -99,13 +82,13 @@ def refused(url: str, **headers: str) -> tuple[int, Any]:
 def test_it_begins_where_the_inbox_is_and_tells_what_changes(
     start_stream: Callable[..., StreamServer], ada: Recipient, token: str
 ) -> None:
-    arrive(ada)
+    arrived(ada)
     client = Client(start_stream().url, token)
     assert client.headers["Content-Type"].startswith("text/event-stream")
     assert client.headers["Cache-Control"] == "no-store"
     assert client.headers["X-Accel-Buffering"] == "no"
     assert client.next(1) == [("count", 1, {"unread": 1, "position": 1})]
-    (item,) = arrive(ada, title="Hello", url="https://example.com/")
+    item = arrived(ada, title="Hello", url="https://example.com/")
     (name, number, data), counted = client.next(2)
     assert (name, number) == ("created", 2)
     assert data["notification"]["id"] == str(item.id)
@@ -125,7 +108,7 @@ def test_it_begins_where_the_inbox_is_and_tells_what_changes(
 def test_who_was_away_gets_exactly_what_came_meanwhile(
     start_stream: Callable[..., StreamServer], ada: Recipient, token: str, by: str
 ) -> None:
-    arrive(ada, count=250)
+    arrived_together(ada, 250)
     url = start_stream().url
     if by == "query":
         client = Client(url, token, after=20)
@@ -138,11 +121,11 @@ def test_who_was_away_gets_exactly_what_came_meanwhile(
 def test_what_is_not_kept_any_more_is_told_by_a_reset(
     start_stream: Callable[..., StreamServer], ada: Recipient, token: str
 ) -> None:
-    arrive(ada, count=5)
+    arrived_together(ada, 5)
     InboxEvent.objects.filter(number__lte=3).delete()
     client = Client(start_stream().url, token, after=2)
     assert client.next(1) == [("reset", 5, {"unread": 5, "position": 5})]
-    arrive(ada)
+    arrived(ada)
     assert [number for _, number, _ in client.next(2)] == [6, 6]
 
 
@@ -155,9 +138,9 @@ def test_each_gets_only_its_own(
     of_test = Client(url, entry_for(alice.pk, "ada", live=False).token)
     for client in (of_ada, of_ben, of_test):
         client.next(1)
-    arrive(ben, title="for Ben")
-    arrive(ada, live=False, title="of a test key")
-    arrive(ada, title="for Ada")
+    arrived(ben, title="for Ben")
+    arrived(ada, live=False, title="of a test key")
+    arrived(ada, title="for Ada")
     for client, title in (of_ada, "for Ada"), (of_ben, "for Ben"), (of_test, "of a test key"):
         (name, number, data), _ = client.next(2)
         assert (name, number, data["notification"]["title"]) == ("created", 1, title)
@@ -168,7 +151,7 @@ def test_without_redis_it_looks_by_itself(
 ) -> None:
     client = Client(start_stream(REDIS_URL="redis://127.0.0.1:1/0").url, token)
     client.next(1)
-    arrive(ada)
+    arrived(ada)
     assert [name for name, _, _ in client.next(2)] == ["created", "count"]
 
 
@@ -277,7 +260,7 @@ def test_while_the_database_is_away_streams_stay_open_and_catch_up(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-    arrive(ada)
+    arrived(ada)
     assert [name for name, _, _ in client.next(2)] == ["created", "count"]
 
 
@@ -296,8 +279,8 @@ def test_a_reader_that_takes_nothing_is_cut_off_and_the_others_are_not_held_up(
         )
         lazy.sendall(head.encode())
         lazy.recv(200)
-        arrive(ada, count=200, message="x" * 60_000)
-        arrive(ben)
+        arrived_together(ada, 200, message="x" * 60_000)
+        arrived(ben)
         assert [name for name, _, _ in other.next(2)] == ["created", "count"]
         time.sleep(4)
     server.stop()
@@ -318,7 +301,7 @@ def test_the_token_stands_in_no_line_of_its_output(
 
 
 def test_a_mark_that_changes_nothing_is_told_to_nobody(ada: Recipient) -> None:
-    (item,) = arrive(ada)
+    item = arrived(ada)
     for mark in (marking.mark_read, marking.mark_read, marking.archive, marking.archive):
         mark(item.id)
     marking.read_all(ada.pk, True, up_to=99)
