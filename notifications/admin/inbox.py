@@ -19,9 +19,8 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from unfold import widgets
 
-from notifications.acts import LONGEST_REASON
+from notifications.admin.reason import reason_field
 from notifications.models import Inbox, InboxEvent, Notification
 from users import inbox_access
 from users.console import MOST_COUNTED, ModelAdmin
@@ -29,10 +28,8 @@ from users.models import Recipient
 
 
 class ReasonForm(forms.Form):
-    reason = forms.CharField(
-        max_length=LONGEST_REASON,
-        widget=widgets.UnfoldAdminTextInputWidget,
-        help_text="It stands in the person's history here, with your name. The person is not told.",
+    reason = reason_field(
+        "It stands in the person's history here, with your name. The person is not told."
     )
 
 

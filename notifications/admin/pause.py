@@ -18,11 +18,10 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from unfold import widgets
 
 from notifications import pausing
-from notifications.acts import LONGEST_REASON
 from notifications.admin import overview, test_message
+from notifications.admin.reason import reason_field
 from notifications.doctor import backlog
 from notifications.explaining import counted, paused_by
 from notifications.models import SANDBOX_LANE, Pause
@@ -35,11 +34,7 @@ PAUSE = "notifications.pause_delivery"
 
 
 class ReasonForm(forms.Form):
-    reason = forms.CharField(
-        max_length=LONGEST_REASON,
-        widget=widgets.UnfoldAdminTextInputWidget,
-        help_text="Everybody who asks why it waits is told.",
-    )
+    reason = reason_field("Everybody who asks why it waits is told.")
 
 
 class NoForm(forms.Form):
